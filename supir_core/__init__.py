@@ -1,0 +1,1 @@
+"""SUPIR as a library: one photo in, one restored photo out. Start reading at `restorer.py`."""

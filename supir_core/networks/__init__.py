@@ -1,0 +1,1 @@
+"""The networks, with the state-dict keys of the published checkpoints."""
