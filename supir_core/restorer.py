@@ -23,16 +23,12 @@ from supir_core.color import COLOR_FIXES
 from supir_core.conditioning import Conditioning, condition
 from supir_core.denoiser import Denoiser, Subject, denoise_together, latent_grid
 from supir_core.errors import InputError
+from supir_core.models import DEMO_MODEL
 from supir_core.noise import Noise, photo_noise
 from supir_core.presets import Preset
 from supir_core.samplers import Sampler, euler, run_together
 from supir_core.schedule import ddpm_sigmas
-from supir_core.weights import DEMO_MODEL, Networks, load_networks
-
-RANDOM_WEIGHTS_NOTICE = (
-    "the demo model has RANDOM weights: every stage runs, but the pictures are noise. "
-    "Give --model DIR with an SDXL base and a SUPIR file to restore photos."
-)
+from supir_core.weights import Networks, load_networks
 
 
 @dataclass(frozen=True)
@@ -71,13 +67,11 @@ class Restorer:
     Args:
         networks: as `load_networks` gives them.
         batch: at most this many windows in one call of the networks.
-        notice: what a user must be told of these weights; empty if nothing.
     """
 
-    def __init__(self, networks: Networks, batch: int = 4, notice: str = ""):
+    def __init__(self, networks: Networks, batch: int = 4):
         self.networks = networks
         self.batch = batch
-        self.notice = notice
         self._denoiser = Denoiser(networks.unet, networks.control)
         parameter = next(networks.vae.parameters())
         self._device, self._vae_dtype = parameter.device, parameter.dtype
@@ -107,7 +101,7 @@ class Restorer:
         network_dtype: torch.dtype = getattr(torch, name)
         vae_dtype = torch.float32 if network_dtype == torch.float32 else torch.bfloat16  # float16 overflows in the VAE
         networks = load_networks(model, torch.device(chosen), network_dtype, vae_dtype)
-        return cls(networks, batch, RANDOM_WEIGHTS_NOTICE if model == DEMO_MODEL else "")
+        return cls(networks, batch)
 
     def restore(self, photos: Sequence[Photo], on_step: Callable[[int], None] = lambda step: None) -> list[Tensor]:
         """Restored photos.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,14 +13,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from supir_core.errors import WeightsError
+from supir_core.models import CONFIG_FILE, DEMO_MODEL, model_files, read_dims
 from supir_core.networks.control import ControlBranch
-from supir_core.networks.dims import DEMO, FULL, ModelDims
+from supir_core.networks.dims import ModelDims
 from supir_core.networks.text import TextEncoders
 from supir_core.networks.unet import UNet
 from supir_core.networks.vae import Vae
-
-DEMO_MODEL = "demo"
-CONFIG_FILE = "model.json"  # a model directory's dimensions; without it they are SDXL's
 
 # In the order of published names: `project_modules` belongs to the UNet's prefix, `denoise_encoder` to the VAE's.
 PREFIXES = {
@@ -81,14 +77,7 @@ def load_networks(model: str, device: torch.device, dtype: torch.dtype, vae_dtyp
     Raises:
         WeightsError: a tensor is missing, unknown, of the wrong shape or given twice, or a file is damaged.
     """
-    networks = build_networks(DEMO if model == DEMO_MODEL else read_dims(Path(model)))
-    source = _Formula() if model == DEMO_MODEL else _Files(Path(model))
-    expected = {
-        PREFIXES[name] + key: tensor.shape
-        for name, module in networks.components().items()
-        for key, tensor in module.state_dict().items()
-    }
-    source.check(expected)
+    networks, source = _checked(model)
     for name, module in networks.components().items():
         target = vae_dtype if name == "vae" else dtype
         state = {
@@ -100,52 +89,42 @@ def load_networks(model: str, device: torch.device, dtype: torch.dtype, vae_dtyp
     return networks
 
 
-def read_dims(directory: Path) -> ModelDims:
-    """The dimensions of a model directory: its `model.json`, or SDXL's."""
-    config = directory / CONFIG_FILE
-    if not config.exists():
-        return FULL
-    try:
-        return ModelDims.from_dict(json.loads(config.read_text(encoding="utf-8"))["dims"])
-    except (json.JSONDecodeError, KeyError) as error:
-        raise WeightsError(f"{config} does not parse: {error}", code="weights-config") from error
-
-
-def model_files(directory: Path) -> list[Path]:
-    """The weights files of a model directory, sorted.
+def check_model(model: str) -> None:
+    """Read the headers of a model's files and see that they hold what the networks need.
 
     Raises:
-        WeightsError: there is no such directory or it holds none.
+        WeightsError: as `load_networks` would, without loading.
     """
-    files = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []
-    if not files:
-        raise WeightsError(
-            f"no .safetensors files in {directory}",
-            hint="--model takes a directory that holds an SDXL base and a SUPIR file, or the word demo",
-            code="weights-not-found",
-        )
-    return files
+    if model != DEMO_MODEL:
+        _checked(model)
 
 
-def model_digest(model: str) -> str:
-    """12 hex digits of the model's files; reads every byte once."""
+def _checked(model: str) -> tuple[Networks, _Files | _Formula]:
+    """Networks without weights, and a source that can fill every tensor of them."""
+    networks = build_networks(read_dims(model))
     if model == DEMO_MODEL:
-        return hashlib.sha256(json.dumps(["formula", DEMO.to_dict()], sort_keys=True).encode()).hexdigest()[:12]
-    digest = hashlib.sha256()
-    for file in model_files(Path(model)):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:12]
+        return networks, _Formula()
+    files = _Files(model)
+    files.check(
+        {
+            PREFIXES[name] + key: tuple(tensor.shape)
+            for name, module in networks.components().items()
+            for key, tensor in module.state_dict().items()
+        }
+    )
+    return networks, files
 
 
 class _Files:
     """Tensors of every .safetensors file in a directory."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: str):
         self.directory = directory
         self._file_of: dict[str, Path] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         for file in model_files(directory):
-            for key in _keys(file):
+            for key, shape in _shapes(file):
+                self._shapes[key] = shape
                 if key in self._file_of:
                     raise WeightsError(
                         f"{key} stands in both {self._file_of[key].name} and {file.name}",
@@ -154,7 +133,7 @@ class _Files:
                     )
                 self._file_of[key] = file
 
-    def check(self, expected: Mapping[str, torch.Size]) -> None:
+    def check(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         missing = [key for key in expected if key not in self._file_of]
         unknown = [
             key
@@ -173,23 +152,26 @@ class _Files:
                 hint=f"move {self._file_of[unknown[0]].name} elsewhere if it does not belong to this model",
                 code="weights-unexpected",
             )
+        for key, shape in expected.items():
+            if self._shapes[key] != shape:
+                raise WeightsError(
+                    f"{key} in {self._file_of[key].name} is {self._shapes[key]}, not {shape}",
+                    hint=f"is it a file of another model? Dimensions come from {CONFIG_FILE}, or are SDXL's",
+                    code="weights-shape",
+                )
 
-    def read(self, key: str, shape: torch.Size, device: torch.device) -> Tensor:
+    def read(self, key: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
         with safe_open(self._file_of[key], framework="pt", device=str(device)) as file:
             tensor: Tensor = file.get_tensor(key)
-        if tensor.shape != shape:
-            raise WeightsError(
-                f"{key} in {self._file_of[key].name} is {tuple(tensor.shape)}, not {tuple(shape)}",
-                hint=f"is it a file of another model? Dimensions come from {CONFIG_FILE}, or are SDXL's",
-                code="weights-shape",
-            )
         return tensor
 
 
-def _keys(file: Path) -> Iterator[str]:
+def _shapes(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The names and shapes in a file's header."""
     try:
         with safe_open(file, framework="pt") as opened:
-            yield from opened.keys()
+            for key in opened.keys():  # noqa: SIM118  # not a dict
+                yield key, tuple(opened.get_slice(key).get_shape())
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{file} is damaged or not a safetensors file: {error}",
@@ -205,10 +187,7 @@ def _some(keys: list[str]) -> str:
 class _Formula:
     """Random weights that are the same everywhere, for every key and shape."""
 
-    def check(self, expected: Mapping[str, torch.Size]) -> None:
-        """It can fill any tensor."""
-
-    def read(self, key: str, shape: torch.Size, device: torch.device) -> Tensor:
+    def read(self, key: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
         return formula_tensor(key, shape).to(device)
 
 

@@ -1,0 +1,1 @@
+"""The command line. Imports no torch and no ray until a command needs them."""

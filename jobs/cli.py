@@ -1,0 +1,243 @@
+"""The command `supir`: what it takes. What it does is in the module of the same name as the command."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from jobs import exits
+from supir_core import __version__
+
+EXIT_CODES = "Exit codes: 0 all done, 1 a bug, 2 wrong input, 3 finished with failed photos, 130 interrupted."
+
+app = typer.Typer(
+    help="Restore photos with SUPIR: one photo, a folder, or an archive.\n\n" + EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+presets_app = typer.Typer(
+    help="Presets: what a restored picture looks like.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(presets_app, name="presets")
+
+
+class ProgressStyle(StrEnum):
+    """How a run shows its progress."""
+
+    auto = "auto"
+    bar = "bar"
+    plain = "plain"
+    none = "none"
+
+
+class OutputFormat(StrEnum):
+    """File formats of results."""
+
+    png = "png"
+    jpeg = "jpeg"
+    webp = "webp"
+    tiff = "tiff"
+
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="A shipped preset (see: supir presets list) or a .toml file. Default: demo with the demo model, "
+        "else faithful.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change the preset; repeatable. --set size.upscale=4; --set pull.tau_r=1.5: a LARGER tau_r is a WEAKER "
+        "pull towards the photo, 'off' is none.",
+    ),
+]
+Model = Annotated[
+    str, typer.Option(help="Directory with an SDXL base and a SUPIR file (.safetensors), or 'demo' (random weights).")
+]
+Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, cpu. Default: a GPU if there is one.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. Default: bfloat16 on a GPU.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for scripts.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"supir {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    input_: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FOLDER|URI|LIST",
+            help="A folder, s3://bucket/prefix, one photo, or a .csv, .jsonl or .parquet list with a column uri "
+            "(and, if you like, photo_id and caption). A caption may also lie beside a photo: portrait.jpg, "
+            "portrait.txt.",
+        ),
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FOLDER|URI", help="Where pictures, records and the index go.")
+    ],
+    preset: Preset = None,
+    settings: Settings = None,
+    model: Model = "demo",
+    format_: Annotated[OutputFormat, typer.Option("--format", help="File format of the results.")] = OutputFormat.png,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N photos, by path.")] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Also try again what failed in an earlier run.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Restore workers. Default: one per GPU, or one on the processor.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="Share of a GPU per worker; 0 restores on the processor.")
+    ] = None,
+    photos_per_batch: Annotated[int, typer.Option(min=1, help="Photos that share the networks' batches.")] = 2,
+    tile_batch: Annotated[int, typer.Option(min=1, help="Windows in one call of the networks.")] = 4,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.01, help="Photos whose result is larger fail with too-large.")
+    ] = 100.0,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster, or 'auto'. Default: this machine.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    progress: Annotated[ProgressStyle, typer.Option(help="bar, plain lines for logs, none.")] = ProgressStyle.auto,
+    json_: Json = False,
+) -> None:
+    """Restore a folder or an archive.
+
+    The same command again does only what is left; after a crash it goes on where it stopped.
+
+    Example: supir run --input scans --output restored --preset faithful --model weights
+    """
+    from jobs import run as command
+
+    _finish(
+        lambda: command.run(
+            command.Request(
+                input=input_,
+                output=output,
+                preset=preset,
+                changes=tuple(settings or ()),
+                model=model,
+                format=format_.value,
+                limit=limit,
+                retry_failed=retry_failed,
+                workers=workers,
+                gpus_per_worker=gpus_per_worker,
+                photos_per_batch=photos_per_batch,
+                tile_batch=tile_batch,
+                max_megapixels=max_megapixels,
+                address=address,
+                device=device,
+                dtype=dtype,
+            ),
+            progress.value,
+            json_,
+        )
+    )
+
+
+@app.command()
+def restore(
+    photo: Annotated[str, typer.Argument(help="The photo: a path or URI.")],
+    out: Annotated[str, typer.Argument(help="The result: a path or URI ending in .png, .jpg, .webp or .tif.")],
+    preset: Preset = None,
+    settings: Settings = None,
+    model: Model = "demo",
+    caption: Annotated[
+        str | None, typer.Option(help="What the photo shows. Default: the .txt file beside it, if there is one.")
+    ] = None,
+    tile_batch: Annotated[int, typer.Option(min=1, help="Windows in one call of the networks.")] = 4,
+    device: Device = None,
+    dtype: Dtype = None,
+    json_: Json = False,
+) -> None:
+    """Restore one photo, without Ray.
+
+    Example: supir restore portrait.jpg portrait-restored.png --set size.upscale=4 --model weights
+    """
+    from jobs import restore as command
+
+    _finish(
+        lambda: command.restore(
+            photo,
+            out,
+            preset=preset,
+            changes=tuple(settings or ()),
+            model=model,
+            caption=caption,
+            tile_batch=tile_batch,
+            device=device,
+            dtype=dtype,
+            as_json=json_,
+        )
+    )
+
+
+@app.command()
+def index(
+    output: Annotated[str, typer.Argument(help="What was --output of a supir run.")],
+    sql: Annotated[
+        str | None,
+        typer.Option(help="A query over the view photos; it holds the newest row of every photo and look."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Query the index of an output.
+
+    Without --sql: photos by preset and status.
+
+    Example: supir index restored --sql "select photo_id, error_code from photos where status = 'failed'"
+    """
+    from jobs import index as command
+
+    _finish(lambda: command.show(output, sql, json_))
+
+
+@presets_app.command("list")
+def presets_list(json_: Json = False) -> None:
+    """The shipped presets."""
+    from jobs import presets as command
+
+    _finish(lambda: command.show_all(json_))
+
+
+@presets_app.command("show")
+def presets_show(
+    name: Annotated[str, typer.Argument(help="A shipped preset or a .toml file.")],
+    settings: Settings = None,
+    json_: Json = False,
+) -> None:
+    """One preset, with changes applied, as TOML."""
+    from jobs import presets as command
+
+    _finish(lambda: command.show(name, tuple(settings or ()), json_))
+
+
+def _finish(command: exits.Command) -> None:
+    raise typer.Exit(exits.guarded(command))
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except SystemExit:
+        raise
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        sys.exit(exits.DONE)

@@ -1,0 +1,35 @@
+"""What the exit codes mean, and how errors are shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from supir_core.errors import SupirError
+
+Command = Callable[[], int | None]
+
+DONE = 0
+BUG = 1
+WRONG_INPUT = 2
+SOME_FAILED = 3
+INTERRUPTED = 130
+
+
+def guarded(command: Command) -> int:
+    """Run a command and turn what it raises into an exit code and, for errors that are ours, one helpful line."""
+    try:
+        return command() or DONE
+    except SupirError as error:
+        show(error)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was finished is kept, the same command goes on from here\n")
+        return INTERRUPTED
+
+
+def show(error: SupirError) -> None:
+    """`error[code]: ...` and a hint, on stderr."""
+    sys.stderr.write(f"error[{error.code}]: {error}\n")
+    if error.hint:
+        sys.stderr.write(f"hint: {error.hint}\n")

@@ -1,0 +1,69 @@
+"""The progress of a run: photos done, failed and left, and megapixels per second."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+PLAIN_EVERY_S = 10.0
+
+
+class RunProgress:
+    """Counts finished rows and shows them; use it as a context manager.
+
+    Args:
+        total: photos of this run.
+        style: auto, bar, plain or none; auto is a bar on a terminal, else plain lines.
+    """
+
+    def __init__(self, total: int, style: str):
+        self.total, self.done, self.failed, self.megapixels = total, 0, 0, 0.0
+        self._style = style if style != "auto" else ("bar" if sys.stderr.isatty() else "plain")
+        self._start = self._said = time.monotonic()
+        columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), disable=self._style != "bar")
+        self._task = self._bar.add_task(self._text(), total=total)
+
+    def __enter__(self) -> RunProgress:
+        self._bar.__enter__()
+        if self._style == "plain":
+            self._line()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+        if self._style == "plain" and kind is None:
+            self._line()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._start
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Count finished index rows."""
+        for row in rows:
+            restored = row["status"] == "restored"
+            self.done += restored
+            self.failed += not restored
+            self.megapixels += (row["width"] * row["height"] / 1e6) if restored else 0
+        self._bar.update(self._task, completed=self.done + self.failed, description=self._text())
+        if self._style == "plain" and time.monotonic() - self._said >= PLAIN_EVERY_S:
+            self._line()
+
+    def _text(self) -> str:
+        left = self.total - self.done - self.failed
+        rate = self.megapixels / max(self.seconds, 1e-3)
+        return f"{self.done} done, {self.failed} failed, {left} left, {rate:.2f} MP/s"
+
+    def _line(self) -> None:
+        self._said = time.monotonic()
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {self._text()}\n")
+        sys.stderr.flush()

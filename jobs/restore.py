@@ -1,0 +1,86 @@
+"""`supir restore`: one photo, without Ray."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from jobs.run import choose_preset
+from pipeline.caption_stage import captioned
+from pipeline.photos.decode import decode
+from pipeline.photos.encode import EXTENSIONS, check_fits, encode
+from pipeline.storage import Store, split_uri
+from supir_core import models
+from supir_core.errors import InputError
+from supir_core.image import to_uint8
+from supir_core.restorer import Photo, Restorer, plan_photo
+
+
+def restore(
+    source: str,
+    target: str,
+    *,
+    preset: str | None,
+    changes: Sequence[str],
+    model: str,
+    caption: str | None,
+    tile_batch: int,
+    device: str | None,
+    dtype: str | None,
+    as_json: bool,
+) -> None:
+    """Restore one photo and say what came out.
+
+    Raises:
+        SupirError: whatever is wrong with the input, the photo or the weights.
+    """
+    start = time.monotonic()
+    look = choose_preset(preset, changes, model)
+    extension = PurePosixPath(target).suffix.lower().lstrip(".")
+    if extension not in EXTENSIONS:
+        raise InputError(f"{target} must end in {', '.join('.' + e for e in EXTENSIONS)}", code="format")
+    store, name = split_uri(str(Store(source).uri()))
+    decoded = decode(store.read(name))
+    if caption is None:
+        caption = captioned({"sidecar": None, "uri": store.uri(name)})["caption"]
+    subject = Photo(name, decoded.pixels, look, caption or "")
+    size = plan_photo(subject)
+    check_fits(size.height, size.width, EXTENSIONS[extension])
+    console = Console(stderr=True)
+    with console.status("loading the networks"):
+        restorer = Restorer.load(model, device=device, dtype=dtype, batch=tile_batch)
+    notice = models.notice(model)
+    if notice:
+        console.print(f"note: {notice}", style="yellow", soft_wrap=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("sampling", total=look.sampling.num_steps)
+        result = restorer.restore([subject], lambda step: progress.update(task, completed=step))[0]
+    picture = encode(to_uint8(result), EXTENSIONS[extension], grey=decoded.grey, alpha=decoded.alpha)
+    out_store, out_name = split_uri(str(Store(target).uri()))
+    out_store.write(out_name, picture)
+    facts = {
+        "photo": store.uri(name),
+        "image": out_store.uri(out_name),
+        "width": size.width,
+        "height": size.height,
+        "preset": look.name,
+        "preset_digest": look.digest,
+        "model": model,
+        "caption": caption,
+        "warnings": decoded.warnings,
+        "notice": notice,
+        "seconds": round(time.monotonic() - start, 2),
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(facts, ensure_ascii=False) + "\n")
+    else:
+        Console().print(
+            f"{facts['image']}: {size.width}x{size.height}, preset {look.folder}, {facts['seconds']} s", soft_wrap=True
+        )

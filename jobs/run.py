@@ -1,0 +1,171 @@
+"""`supir run`: check everything, plan, run the flow, say what came out."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs import exits
+from jobs.progress import RunProgress
+from pipeline import report
+from pipeline.manifest import Manifest, read_manifest
+from pipeline.plan import Plan, make_plan
+from pipeline.settings import RunSettings
+from pipeline.storage import Store
+from supir_core import models
+from supir_core.errors import InputError
+from supir_core.presets import Preset, load_preset
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    input: str
+    output: str
+    preset: str | None
+    changes: tuple[str, ...]
+    model: str
+    format: str
+    limit: int | None
+    retry_failed: bool
+    workers: int | None
+    gpus_per_worker: float | None
+    photos_per_batch: int
+    tile_batch: int
+    max_megapixels: float
+    address: str | None
+    device: str | None
+    dtype: str | None
+
+
+def run(request: Request, progress_style: str, as_json: bool) -> int:
+    """Restore what is left to restore; the exit code."""
+    console = Console(stderr=True, soft_wrap=True)
+    settings = _settings(request)
+    store = Store(settings.output)
+    with console.status("reading the input and the index"):
+        manifest = read_manifest(settings.input, settings.limit)
+        plan = make_plan(manifest, settings)
+    notice = models.notice(settings.model)
+    if notice:
+        console.print(f"note: {notice}", style="yellow")
+    seconds = 0.0
+    if plan.todo.num_rows:
+        seconds = _run_flow(settings, store, manifest, plan, progress_style, console)
+    summary = report.summarize(store, settings)
+    failed = plan.failed_before + summary.failed_now
+    if as_json:
+        facts = {
+            "run": settings.run if plan.todo.num_rows else None,
+            "photos": manifest.photos.num_rows,
+            "todo": plan.todo.num_rows,
+            "restored": summary.restored_now,
+            "failed": summary.failed_now,
+            "restored_before": plan.done_before,
+            "failed_before": plan.failed_before,
+            "reasons": summary.reasons,
+            "ignored": manifest.ignored,
+            "megapixels_total": summary.megapixels,
+            "seconds": round(seconds, 2),
+            "output": store.uri(),
+            "images": store.uri(f"images/{settings.preset.folder}"),
+            "preset": settings.preset.name,
+            "preset_digest": settings.preset.digest,
+            "notice": notice,
+        }
+        sys.stdout.write(json.dumps(facts, ensure_ascii=False) + "\n")
+    elif plan.todo.num_rows:
+        _show(console, manifest, plan, summary, settings, seconds)
+    else:
+        console.print(_nothing_to_do(plan))
+    return exits.SOME_FAILED if failed else exits.DONE
+
+
+def _run_flow(
+    settings: RunSettings, store: Store, manifest: Manifest, plan: Plan, progress_style: str, console: Console
+) -> float:
+    """Restore the photos of the plan; the seconds that it took."""
+    already = f", {plan.done_before} done before" if plan.done_before else ""
+    console.print(f"run {settings.run}: {plan.todo.num_rows} photos to restore{already}; starting workers")
+    with console.status("loading Ray and the networks"):
+        from pipeline import flow  # noqa: PLC0415  # brings ray and torch, which a run with nothing to do can spare
+        from supir_core.weights import check_model  # noqa: PLC0415
+
+        check_model(settings.model)
+    settings.save(store, photos=manifest.photos.num_rows, todo=plan.todo.num_rows, ignored=manifest.ignored)
+    with RunProgress(plan.todo.num_rows, progress_style) as progress:
+        flow.run(settings, plan.todo, progress.add)
+    return progress.seconds
+
+
+def choose_preset(preset: str | None, changes: Sequence[str], model: str) -> Preset:
+    """The preset asked for, or the one that suits the model."""
+    return load_preset(preset or ("demo" if model == models.DEMO_MODEL else "faithful"), changes)
+
+
+def _settings(request: Request) -> RunSettings:
+    preset = choose_preset(request.preset, request.changes, request.model)
+    _check_apart(Store(request.input).uri(), Store(request.output).uri())
+    values: dict[str, Any] = asdict(request)
+    del values["changes"]
+    run_name = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+    return RunSettings(
+        **{
+            **values,
+            "preset": preset,
+            "input": Store(request.input).uri(),
+            "output": Store(request.output).uri(),
+            "run": run_name,
+            "model_digest": models.model_digest(request.model),
+        }
+    )
+
+
+def _check_apart(source: str, output: str) -> None:
+    """Originals stay untouched, and results never become photos of the next run."""
+    if output == source or output.startswith(source.rstrip("/") + "/"):
+        raise InputError(
+            f"the output {output} lies inside the input {source}",
+            hint="choose an --output beside the photos, not among them",
+            code="output-in-input",
+        )
+
+
+def _nothing_to_do(plan: Plan) -> str:
+    text = f"nothing to do: {plan.done_before} photos are restored"
+    if plan.failed_before:
+        text += f", {plan.failed_before} failed in an earlier run (--retry-failed tries them again)"
+    return text
+
+
+def _show(
+    console: Console,
+    manifest: Manifest,
+    plan: Plan,
+    summary: report.Summary,
+    settings: RunSettings,
+    seconds: float,
+) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_row("restored", str(summary.restored_now), "")
+    table.add_row("failed", str(summary.failed_now), "" if not summary.failed_now else "why:")
+    for code, count in summary.reasons.items():
+        table.add_row("", "", f"{code}: {count}, such as {summary.examples[code]}")
+    if plan.done_before or plan.failed_before:
+        table.add_row("before", str(plan.done_before + plan.failed_before), f"{plan.failed_before} of them failed")
+    if manifest.ignored:
+        files = ", ".join(f"{count} {extension}" for extension, count in sorted(manifest.ignored.items()))
+        table.add_row("ignored", str(sum(manifest.ignored.values())), f"not photos: {files}")
+    table.add_row("time", f"{seconds:.1f} s", f"preset {settings.preset.folder}, model {settings.model}")
+    console.print(table)
+    console.print(f"pictures: {Store(settings.output).uri(f'images/{settings.preset.folder}')}")
+    console.print(f"index: supir index {settings.output}")

@@ -1,0 +1,56 @@
+"""One photo's result into the store: the picture, then its record. A record is the proof that a photo is done.
+
+Both go to places that the photo and the look decide, so a retry writes the same bytes again and never a second copy.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+
+from pipeline import rows
+from pipeline.photos.encode import FORMATS
+from pipeline.rows import Row
+from pipeline.storage import Store
+from supir_core.errors import StorageError
+
+
+def image_path(look: str, path: str, format_name: str) -> str:
+    """`images/<look>/<the photo's path with its extension>.<png|jpg|webp|tif>`."""
+    return f"images/{look}/{path}.{FORMATS[format_name].extension}"
+
+
+def record_path(look: str, path: str) -> str:
+    """`records/<look>/<the photo's path>.json`."""
+    return f"records/{look}/{path}.json"
+
+
+def find(store: Store, look: str, path: str, source_version: str) -> Row | None:
+    """The record of this version of a photo, if it is finished."""
+    data = store.read_if_any(record_path(look, path))
+    if data is None:
+        return None
+    try:
+        row: Row = json.loads(data)
+        row["finished_at"] = datetime.datetime.fromisoformat(row["finished_at"])
+    except (ValueError, KeyError, TypeError) as error:
+        uri = store.uri(record_path(look, path))
+        raise StorageError(f"{uri} is not a record: {error}", hint="delete it to restore the photo again") from error
+    return row if row.get("source_version") == source_version else None
+
+
+def commit(store: Store, look: str, path: str, row: Row, picture: bytes | None) -> None:
+    """Write the picture, then the record; `row` gets `image`, `bytes` and `sha256`."""
+    if picture is not None:
+        row["image"] = image_path(look, path, row["format"])
+        row["bytes"], row["sha256"] = len(picture), hashlib.sha256(picture).hexdigest()
+        store.write(row["image"], picture)
+    text = json.dumps({name: row.get(name) for name in rows.INDEX.names}, default=_plain, indent=1, ensure_ascii=False)
+    store.write(record_path(look, path), text.encode())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} does not belong into a record")

@@ -1,0 +1,168 @@
+"""THE FLOW of a run: the only module that builds a Ray Dataset.
+
+    manifest  minus what the index has  ->  one row, one block, one task; rows carry URIs, not pixels
+      -> caption stage                      actors
+      -> restore stage                      actors with resident networks; they commit picture and record
+      -> index                              the driver appends finished rows to Parquet while the run goes on
+
+Whatever is killed: a photo with a record is never restored again, and a photo without a row in the index is looked at
+by the next run. Why each piece is as it is stands in DECISIONS.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, Dataset
+
+from pipeline.attempts import start_attempts
+from pipeline.caption_stage import CaptionStage
+from pipeline.index import IndexWriter
+from pipeline.restore_stage import LoadRestorer, RestoreStage, load_restorer
+from pipeline.rows import Row
+from pipeline.settings import RunSettings
+from pipeline.storage import Store
+from supir_core.errors import InputError, SupirError
+
+ROUND_ROWS = 200_000  # the driver keeps about 1.4 KB per row and operator until an execution ends
+NO_PROGRESS_TIMEOUT_S = 12 * 3600  # an execution that waits this long for a machine is given up
+
+
+def run(
+    settings: RunSettings,
+    todo: pa.Table,
+    on_rows: Callable[[list[Row]], None] = lambda new: None,
+    load: LoadRestorer = load_restorer,
+) -> None:
+    """Restore the photos of a plan and index them.
+
+    Args:
+        settings: of the run.
+        todo: rows.MANIFEST.
+        on_rows: called with finished rows as they come.
+        load: builds the restorer that every restore actor keeps.
+
+    Raises:
+        SupirError: what an actor's construction raised, such as wrong weights.
+    """
+    store = Store(settings.output)
+    with _cluster(settings), IndexWriter(store, settings.run) as writer:
+        attempts = start_attempts()
+        for start in range(0, todo.num_rows, ROUND_ROWS):
+            photos = dataset(settings, todo.slice(start, ROUND_ROWS), attempts, load)
+            with _unwrapped():
+                for finished in photos.iter_batches(batch_size=None, batch_format="pyarrow"):
+                    new = finished.to_pylist()
+                    writer.append(new)
+                    on_rows(new)
+
+
+def dataset(settings: RunSettings, todo: pa.Table, attempts: Any, load: LoadRestorer) -> Dataset:
+    """The chain from manifest rows to index rows."""
+    workers, gpus = _workers(settings)
+    workers = min(workers, todo.num_rows)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    calls = 2 * settings.photos_per_batch  # the next batch downloads while this one is restored
+    return (
+        ray.data.from_arrow(todo)
+        .repartition(target_num_rows_per_block=1)
+        .map_batches(
+            CaptionStage,
+            batch_format="pyarrow",
+            num_cpus=0,
+            udf_modifying_row_count=False,
+            compute=ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=4, enable_true_multi_threading=True),
+        )
+        .map_batches(
+            RestoreStage,
+            batch_format="pyarrow",
+            num_cpus=0,  # the default of 1 would hold every CPU of a small machine and stop the other stages
+            num_gpus=gpus,
+            udf_modifying_row_count=False,
+            fn_constructor_kwargs={
+                "settings": settings.to_dict(),
+                "threads": threads,
+                "attempts": attempts,
+                "load": load,
+            },
+            compute=ActorPoolStrategy(
+                min_size=1,
+                max_size=workers,
+                max_concurrent_calls_per_actor=calls,
+                max_tasks_in_flight_per_actor=2 * calls,
+                enable_true_multi_threading=True,
+            ),
+        )
+    )
+
+
+def _workers(settings: RunSettings) -> tuple[int, float]:
+    """How many restore actors, and the share of a GPU that each gets."""
+    gpus = ray.cluster_resources().get("GPU", 0.0)
+    share = settings.gpus_per_worker if settings.gpus_per_worker is not None else (1.0 if gpus else 0.0)
+    if share > gpus:
+        raise InputError(
+            f"--gpus-per-worker {share:g}, but the cluster has {gpus:g} GPUs",
+            hint="--gpus-per-worker 0 restores on the processor",
+            code="no-gpu",
+        )
+    return settings.workers or (int(gpus / share) if share else 1), share
+
+
+@contextmanager
+def _cluster(settings: RunSettings) -> Iterator[None]:
+    """A Ray cluster: the caller's if it has one, the one at the address, or one on this machine for this run."""
+    started = not ray.is_initialized()
+    if started:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray's own worries; ours are rows
+        quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if settings.address:
+            ray.init(address=settings.address, **quiet)
+        else:
+            with _silent_stderr():
+                ray.init(address="local", include_dashboard=False, **quiet)
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False  # the command line shows its own, in photos
+        context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what Ray's compiled part writes while it starts: one line that repeats the log level."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Raise the SupirError behind what Ray makes of it."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, SupirError):
+            cause = cause.__cause__ or getattr(cause, "cause", None)
+        if cause is not None:
+            raise cause from error
+        raise

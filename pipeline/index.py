@@ -1,0 +1,111 @@
+"""The Parquet index under `<output>/index/`: append while a run goes on, resume from it, query it.
+
+It is plain Parquet with the columns of `rows.INDEX`. A photo that was done again (it had changed, or had failed) has an
+older row and a newer one; `photos`, the view that queries see, holds the newest per photo and look.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterable
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import rows
+from pipeline.rows import Row
+from pipeline.storage import Store
+from supir_core.errors import InputError
+
+FOLDER = "index"
+FLUSH_ROWS = 1000
+FLUSH_S = 10.0
+
+_NEWEST = """
+    create view photos as
+    select * from every_row
+    qualify row_number() over (partition by photo_id, preset_digest order by finished_at desc) = 1
+"""
+
+
+class IndexWriter:
+    """Collects rows and writes them as Parquet parts; use it as a context manager, so that no row is lost.
+
+    Args:
+        store: the output.
+        run: names this writer's parts.
+    """
+
+    def __init__(self, store: Store, run: str):
+        self._store, self._run = store, run
+        self._rows: list[Row] = []
+        self._parts = 0
+        self._flushed_at = time.monotonic()
+
+    def __enter__(self) -> IndexWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def append(self, new: Iterable[Row]) -> None:
+        """Add rows; writes a part when there are many, or when the last one is some seconds old."""
+        self._rows.extend(new)
+        if len(self._rows) >= FLUSH_ROWS or time.monotonic() - self._flushed_at >= FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been collected as one part."""
+        if self._rows:
+            buffer = io.BytesIO()
+            pq.write_table(rows.table(self._rows, rows.INDEX), buffer, compression="zstd")
+            self._store.write(f"{FOLDER}/{self._run}-{self._parts:06d}.parquet", buffer.getvalue())
+            self._parts += 1
+            self._rows = []
+        self._flushed_at = time.monotonic()
+
+
+def exists(store: Store) -> bool:
+    """Whether the output has an index with at least one part."""
+    return bool(_parts(store))
+
+
+def query(store: Store, sql: str) -> pa.Table:
+    """The answer to a query over the view `photos`.
+
+    Raises:
+        InputError: there is no index (`no-index`), or the query is wrong (`sql`).
+    """
+    parts = _parts(store)
+    if not parts:
+        raise InputError(
+            f"no index in {store.uri()}", hint="give the folder that was --output of a supir run", code="no-index"
+        )
+    with duckdb.connect() as connection:
+        connection.register("every_row", store.dataset(parts, rows.INDEX))
+        connection.execute(_NEWEST)
+        try:
+            answer = connection.sql(sql)
+            if answer is None:
+                raise InputError("the query returns no rows", hint="a query starts with select", code="sql")
+            return answer.to_arrow_table()
+        except duckdb.Error as error:
+            raise InputError(
+                str(error).splitlines()[0], hint=f"the view photos has {', '.join(rows.INDEX.names)}", code="sql"
+            ) from error
+
+
+def finished(store: Store, preset_digest: str) -> pa.Table:
+    """What a look's rows say: photo_id, source_version, status and model_digest, the newest per photo."""
+    if not exists(store):
+        return rows.table([], rows.INDEX).select(["photo_id", "source_version", "status", "model_digest"])
+    return query(
+        store,
+        f"select photo_id, source_version, status, model_digest from photos where preset_digest = '{preset_digest}'",
+    )
+
+
+def _parts(store: Store) -> list[str]:
+    return [entry.path for entry in store.entries(FOLDER) if entry.path.endswith(".parquet")]

@@ -1,0 +1,1 @@
+"""Photo files <-> arrays. No ray here."""

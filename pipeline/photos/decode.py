@@ -1,0 +1,121 @@
+"""Photo files -> upright 8-bit sRGB arrays, and what is needed to write the result in kind."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from supir_core.errors import PhotoError
+
+# What Pillow may try: raster photos only (EPS, for one, would start an interpreter).
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "AVIF")
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif")
+
+MIN_SIDE_PX = 16
+MAX_PIXELS = 500_000_000
+DNG_VERSION_TAG = 50706
+BITS_PER_SAMPLE_TAG = 258
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One photo, upright."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8, sRGB
+    alpha: np.ndarray | None  # (H, W) uint8
+    grey: bool  # the file has no colour, nor shall the result
+    format: str  # Pillow's name
+    mode: str  # Pillow's name
+    warnings: list[str]
+
+    @property
+    def height(self) -> int:
+        """Pixels, upright."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Pixels, upright."""
+        return int(self.pixels.shape[1])
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode the bytes of a photo file; the content decides the format, whatever the file's name.
+
+    Raises:
+        PhotoError: `empty`, `not-an-image`, `truncated`, `corrupt`, `too-small`, `too-large`, `raw-photo` or
+            `unsupported-depth`.
+    """
+    if not data:
+        raise PhotoError("the file is empty", code="empty")
+    Image.init()  # naming formats needs their plug-ins
+    Image.MAX_IMAGE_PIXELS = None  # our own limit below refuses what is absurd and takes large scans
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check(image, data)
+            return _decoded(image)
+    except PhotoError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PhotoError("not an image in a known format", code="not-an-image") from error
+    except MemoryError as error:
+        raise PhotoError("decoding needs more memory than there is", code="out-of-memory") from error
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        code = "truncated" if "truncated" in str(error).lower() else "corrupt"
+        raise PhotoError(f"cannot be decoded: {error}", code=code) from error
+
+
+def _check(image: Image.Image, data: bytes) -> None:
+    width, height = image.size
+    if min(width, height) < MIN_SIDE_PX:
+        raise PhotoError(f"{width}x{height} is too small; the short side must have {MIN_SIDE_PX} px", code="too-small")
+    if width * height > MAX_PIXELS:
+        raise PhotoError(f"{width}x{height} exceeds {MAX_PIXELS // 10**6} megapixels", code="too-large")
+    tags = getattr(image, "tag_v2", {})
+    if DNG_VERSION_TAG in tags:
+        raise PhotoError("a camera's raw file; develop it to TIFF or JPEG first", code="raw-photo")
+    bits = _bits(image, data)
+    if (bits > 8 and len(image.getbands()) > 1) or image.mode == "F":
+        # Pillow would return 8 bits of them without a word, and for one TIFF layout garbage.
+        raise PhotoError(f"{bits} bits per channel in colour are not supported yet", code="unsupported-depth")
+
+
+def _bits(image: Image.Image, data: bytes) -> int:
+    """Bits per sample in the file, which Pillow's mode does not tell."""
+    if image.format == "TIFF":
+        return int(max(image.tag_v2.get(BITS_PER_SAMPLE_TAG, (1,))))  # type: ignore[attr-defined]
+    if image.format == "PNG":
+        return data[24]  # IHDR's bit depth
+    return 8
+
+
+def _decoded(image: Image.Image) -> Decoded:
+    image.load()
+    warnings = ["first-page-only"] if getattr(image, "n_frames", 1) > 1 else []
+    format_, mode = image.format or "", image.mode
+    upright = ImageOps.exif_transpose(image)
+    alpha = None
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        alpha = np.asarray(upright.getchannel("A"))
+    grey = mode in ("1", "L", "LA") or mode.startswith("I")
+    if mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips it to white
+        values = np.asarray(upright).astype(np.int64)
+        upright = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+    return Decoded(np.asarray(_to_srgb(upright, warnings)), alpha, grey, format_, mode, warnings)
+
+
+def _to_srgb(image: Image.Image, warnings: list[str]) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    rgb = image.convert("RGB") if image.mode not in ("RGB", "CMYK", "L") else image
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(rgb, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            return converted if converted is not None else rgb.convert("RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            warnings.append("colour-profile-ignored")
+    return rgb.convert("RGB")

@@ -1,0 +1,225 @@
+"""The restore stage: an actor with resident networks that fetches, restores and commits photos.
+
+Ray calls it from several threads at once, so that one photo downloads and another uploads while a third is restored.
+The threads meet in `_Networks`: whoever waits there is restored in one batch with the others.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from torch import Tensor
+
+from pipeline import commit, rows
+from pipeline.attempts import MAX_ATTEMPTS, Gate
+from pipeline.photos.decode import Decoded, decode
+from pipeline.photos.encode import check_fits, encode
+from pipeline.rows import Row
+from pipeline.settings import RunSettings
+from pipeline.storage import Store, split_uri
+from supir_core import __version__
+from supir_core.errors import PhotoError, SupirError
+from supir_core.image import to_uint8
+from supir_core.restorer import Photo, Restorer, plan_photo
+
+log = logging.getLogger(__name__)
+
+
+class PhotoRestorer(Protocol):
+    """What the stage needs of a restorer."""
+
+    def restore(self, photos: Sequence[Photo]) -> list[Tensor]:
+        """One (1, 3, height, width) in [-1, 1] per photo."""
+
+
+LoadRestorer = Callable[[RunSettings], PhotoRestorer]
+
+
+def load_restorer(settings: RunSettings) -> PhotoRestorer:
+    """The restorer that a run's settings ask for."""
+    return Restorer.load(settings.model, device=settings.device, dtype=settings.dtype, batch=settings.tile_batch)
+
+
+class RestoreStage:
+    """rows.CAPTIONED -> rows.INDEX, row by row.
+
+    Args:
+        settings: as `RunSettings.to_dict` gives them.
+        threads: of the processor, for networks that run on it.
+        attempts: a handle of an `Attempts` actor.
+        load: builds the resident restorer.
+    """
+
+    def __init__(self, settings: dict[str, Any], threads: int, attempts: Any, load: LoadRestorer):
+        self._settings = RunSettings.from_dict(settings)
+        torch.set_num_threads(threads)
+        self._attempts, self._gate = attempts, Gate()
+        self._networks = _Networks(load(self._settings), self._settings.photos_per_batch)
+        self._output = Store(self._settings.output)
+
+    def __call__(self, photos: pa.Table) -> pa.Table:
+        """One finished row per photo, whatever happens to it."""
+        return rows.table([self._row(photo) for photo in photos.to_pylist()], rows.INDEX)
+
+    def _row(self, photo: Row) -> Row:
+        look = self._settings.preset.folder
+        found = commit.find(self._output, look, photo["path"], photo["source_version"])
+        if found is not None and not (self._settings.retry_failed and found["status"] == rows.FAILED):
+            return found  # an earlier run committed it and was ended before it stood in the index
+        begun = ray.get(self._attempts.begun.remote(photo["photo_id"]))
+        with self._gate.alone() if begun else self._gate.ordinary():
+            ray.get(self._attempts.begin.remote(photo["photo_id"]))
+            row = self._finished(photo, begun)
+            self._attempts.end.remote(photo["photo_id"])
+        return row
+
+    def _finished(self, photo: Row, begun: int) -> Row:
+        """The photo's committed row, restored or failed."""
+        row = self._new_row(photo)
+        start = time.monotonic()
+        picture = None
+        try:
+            if begun >= MAX_ATTEMPTS:
+                raise PhotoError(f"its worker died {begun} times while working on it", code="worker-crashed")
+            picture = self._restore(photo, row)
+            row["status"] = rows.RESTORED
+        except SupirError as error:
+            row |= _failure(error.code, f"{error} ({error.hint})" if error.hint else str(error))
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            row |= _failure("out-of-memory", str(error))
+        except Exception as error:  # a bug of ours, but one photo's: the other ten million shall not wait for it
+            log.exception("restoring %s", photo["uri"])
+            row |= _failure("internal-error", f"{type(error).__name__}: {error}")
+        return self._committed(photo, row, picture, start)
+
+    def _new_row(self, photo: Row) -> Row:
+        preset = self._settings.preset
+        return {
+            "photo_id": photo["photo_id"],
+            "warnings": list(photo["warnings"] or []),
+            "preset": preset.name,
+            "preset_digest": preset.digest,
+            "tau_r": preset.pull.tau_r,
+            "model": self._settings.model,
+            "model_digest": self._settings.model_digest,
+            "caption": photo["caption"],
+            "caption_source": photo["caption_source"],
+            "source_uri": photo["uri"],
+            "source_version": photo["source_version"],
+            "format": self._settings.format,
+            "worker": f"{socket.gethostname()}:{os.getpid()}",
+            "run": self._settings.run,
+            "supir_version": __version__,
+        }
+
+    def _restore(self, photo: Row, row: Row) -> bytes:
+        """The finished picture file; fills in what is learnt on the way."""
+        start = time.monotonic()
+        store, name = split_uri(photo["uri"])
+        data = store.read(name)
+        row |= {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}
+        decoded = decode(data)
+        row |= {
+            "source_format": decoded.format,
+            "source_mode": decoded.mode,
+            "source_width": decoded.width,
+            "source_height": decoded.height,
+            "warnings": row["warnings"] + decoded.warnings,
+        }
+        subject = Photo(photo["photo_id"], decoded.pixels, self._settings.preset, photo["caption"])
+        self._check(subject)
+        row["fetch_s"] = time.monotonic() - start
+        start = time.monotonic()
+        pixels = self._networks.restore(subject)
+        row["restore_s"] = time.monotonic() - start
+        row["height"], row["width"] = pixels.shape[:2]
+        return self._encode(pixels, decoded)
+
+    def _check(self, subject: Photo) -> None:
+        size = plan_photo(subject)
+        check_fits(size.height, size.width, self._settings.format)
+        megapixels = max(size.network_height * size.network_width, size.height * size.width) / 1e6
+        if megapixels > self._settings.max_megapixels:
+            raise PhotoError(
+                f"restoring it takes {megapixels:.0f} megapixels; the limit is {self._settings.max_megapixels:g}",
+                hint="raise --max-megapixels, or lower size.upscale",
+                code="too-large",
+            )
+
+    def _encode(self, pixels: np.ndarray, decoded: Decoded) -> bytes:
+        return encode(pixels, self._settings.format, grey=decoded.grey, alpha=decoded.alpha)
+
+    def _committed(self, photo: Row, row: Row, picture: bytes | None, start: float) -> Row:
+        begin = time.monotonic()
+        row["finished_at"] = datetime.datetime.now(datetime.UTC)
+        row["seconds"] = begin - start
+        try:
+            commit.commit(self._output, self._settings.preset.folder, photo["path"], row, picture)
+        except SupirError as error:
+            row |= _failure(error.code, str(error)) | {"image": None}
+        row["commit_s"] = time.monotonic() - begin
+        return row
+
+
+def _failure(code: str, message: str) -> Row:
+    return {"status": rows.FAILED, "error_code": code, "error_message": message}
+
+
+class _Networks:
+    """The one place of an actor where the networks run: threads bring photos, one thread restores what is waiting.
+
+    Args:
+        restorer: the resident networks.
+        batch: at most this many photos at once.
+    """
+
+    def __init__(self, restorer: PhotoRestorer, batch: int):
+        self._restorer, self._batch = restorer, batch
+        self._waiting: queue.SimpleQueue[tuple[Photo, Future[np.ndarray]]] = queue.SimpleQueue()
+        threading.Thread(target=self._serve, name="networks", daemon=True).start()
+
+    def restore(self, photo: Photo) -> np.ndarray:
+        """(height, width, 3) uint8; waits for the photos before it."""
+        future: Future[np.ndarray] = Future()
+        self._waiting.put((photo, future))
+        return future.result()
+
+    def _serve(self) -> None:
+        while True:
+            batch = [self._waiting.get()]
+            while len(batch) < self._batch and not self._waiting.empty():
+                batch.append(self._waiting.get())
+            try:
+                self._restore_batch(batch)
+            except Exception as error:
+                self._one_by_one(batch, error)
+
+    def _restore_batch(self, batch: list[tuple[Photo, Future[np.ndarray]]]) -> None:
+        results = self._restorer.restore([photo for photo, _ in batch])
+        for (_, future), result in zip(batch, results, strict=True):
+            future.set_result(to_uint8(result))
+
+    def _one_by_one(self, batch: list[tuple[Photo, Future[np.ndarray]]], error: Exception) -> None:
+        """After a batch has failed: the photo that is to blame fails alone."""
+        for photo, future in batch:
+            if len(batch) == 1:
+                future.set_exception(error)
+                continue
+            try:
+                self._restore_batch([(photo, future)])
+            except Exception as own:
+                future.set_exception(own)

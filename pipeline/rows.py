@@ -1,0 +1,72 @@
+"""The contract between the stages: the columns of a manifest and of an index row, and what `status` can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+RESTORED = "restored"
+FAILED = "failed"
+
+Row = dict[str, Any]
+"""One row of either schema as plain Python values."""
+
+MANIFEST = pa.schema(
+    [
+        ("photo_id", pa.string()),  # stable: the path below the input, or what the manifest says
+        ("uri", pa.string()),
+        ("path", pa.string()),  # where its results go, relative; never leaves the output
+        ("source_version", pa.string()),  # ETag, or size and time: a changed photo is restored again
+        ("source_bytes", pa.int64()),
+        ("caption", pa.string()),  # from the manifest; null if it has none
+        ("sidecar", pa.string()),  # caption file; "" if there is none, null if nobody looked
+    ]
+)
+
+INDEX = pa.schema(
+    [
+        ("photo_id", pa.string()),
+        ("status", pa.string()),  # restored or failed
+        ("error_code", pa.string()),  # null unless failed
+        ("error_message", pa.string()),
+        ("warnings", pa.list_(pa.string())),
+        ("preset", pa.string()),
+        ("preset_digest", pa.string()),
+        ("tau_r", pa.float64()),  # null: no pull
+        ("model", pa.string()),
+        ("model_digest", pa.string()),
+        ("caption", pa.string()),
+        ("caption_source", pa.string()),  # sidecar, column or none
+        ("image", pa.string()),  # relative to the output; null unless restored
+        ("format", pa.string()),
+        ("width", pa.int32()),  # of the result, pixels
+        ("height", pa.int32()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("source_uri", pa.string()),
+        ("source_version", pa.string()),
+        ("source_format", pa.string()),
+        ("source_mode", pa.string()),
+        ("source_width", pa.int32()),
+        ("source_height", pa.int32()),
+        ("source_bytes", pa.int64()),
+        ("source_sha256", pa.string()),
+        ("fetch_s", pa.float64()),
+        ("restore_s", pa.float64()),  # waiting for the networks and using them
+        ("commit_s", pa.float64()),
+        ("seconds", pa.float64()),  # all of it
+        ("worker", pa.string()),  # host:pid
+        ("run", pa.string()),
+        ("finished_at", pa.timestamp("us", tz="UTC")),
+        ("supir_version", pa.string()),
+    ]
+)
+
+CAPTIONED = pa.schema([*MANIFEST, pa.field("caption_source", pa.string()), pa.field("warnings", pa.list_(pa.string()))])
+"""What the caption stage hands to the restore stage."""
+
+
+def table(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; absent columns are null."""
+    return pa.Table.from_pylist(rows, schema=schema)

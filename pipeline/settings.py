@@ -1,0 +1,49 @@
+"""Where a run reads and writes, and on how many machines. What the pictures look like is the preset's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.storage import Store
+from supir_core import presets
+from supir_core.presets import Preset
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One run; everything a worker needs to know, and what `<output>/runs/<run>/run.json` says of it."""
+
+    run: str  # names the run; sorts by time
+    input: str
+    output: str
+    preset: Preset
+    model: str  # a model directory or `demo`
+    model_digest: str
+    format: str
+    limit: int | None  # restore at most this many photos
+    retry_failed: bool
+    max_megapixels: float  # of what the networks see; larger photos fail with `too-large`
+    address: str | None  # of a Ray cluster; None starts one on this machine
+    workers: int | None  # None: one per GPU share, or one CPU worker
+    gpus_per_worker: float | None  # None: 1 where there are GPUs, else 0
+    photos_per_batch: int  # photos that share the networks' batches
+    tile_batch: int  # windows in one call of the networks
+    device: str | None
+    dtype: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "preset": self.preset.to_dict(), "preset_digest": self.preset.digest}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunSettings:
+        """The settings that `to_dict` wrote."""
+        known = {key: value for key, value in values.items() if key != "preset_digest"}
+        return cls(**{**known, "preset": presets.parse(values["preset"])})
+
+    def save(self, store: Store, **more: Any) -> None:
+        """Write `runs/<run>/run.json`, with more facts if given."""
+        text = json.dumps({**self.to_dict(), **more}, indent=2, ensure_ascii=False)
+        store.write(f"runs/{self.run}/run.json", text.encode())

@@ -1,0 +1,149 @@
+"""Every call to a file system or object store. Nothing else imports fsspec."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import fsspec
+import pyarrow.dataset
+from fsspec.implementations.local import LocalFileSystem
+
+from supir_core.errors import StorageError
+
+TEMPORARY = ".part-"  # marks a file that is being written; a listing leaves them out
+
+
+class Entry(NamedTuple):
+    """One object of a listing."""
+
+    path: str  # relative to the store's root
+    size_bytes: int
+    version: str  # changes when the content does
+
+
+class Store:
+    """A folder or an object-store prefix. Paths are relative to it, with forward slashes.
+
+    Args:
+        root: a local path or a URI such as s3://bucket/prefix.
+
+    Raises:
+        StorageError: the scheme is unknown or its package is missing.
+    """
+
+    def __init__(self, root: str):
+        options: dict[str, Any] = {"use_listings_cache": False} if root.startswith("s3://") else {}
+        with _explained(root):
+            self._fs, self._root = fsspec.core.url_to_fs(os.path.expanduser(root), **options)  # noqa: PTH111
+        self._root = self._root.rstrip("/")
+        self._local = isinstance(self._fs, LocalFileSystem)
+
+    def uri(self, path: str = "") -> str:
+        """The full address of a path: a plain absolute path for a folder, else a URI."""
+        full = self._full(path)
+        return full if self._local else str(self._fs.unstrip_protocol(full))
+
+    def exists(self, path: str = "") -> bool:
+        """Whether there is an object or a folder."""
+        with _explained(self.uri(path)):
+            return bool(self._fs.exists(self._full(path)))
+
+    def is_file(self, path: str = "") -> bool:
+        """Whether the path is one object."""
+        with _explained(self.uri(path)):
+            return bool(self._fs.isfile(self._full(path)))
+
+    def read(self, path: str = "") -> bytes:
+        """The whole object.
+
+        Raises:
+            StorageError: it does not exist (`not-found`) or cannot be read.
+        """
+        with _explained(self.uri(path)):
+            return bytes(self._fs.cat_file(self._full(path)))
+
+    def read_if_any(self, path: str) -> bytes | None:
+        """The whole object, or None where there is none."""
+        try:
+            return self.read(path)
+        except StorageError as error:
+            if error.code == "not-found":
+                return None
+            raise
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write an object whole or not at all, replacing what was there."""
+        full = self._full(path)
+        with _explained(self.uri(path)):
+            if not self._local:
+                self._fs.pipe_file(full, data)
+                return
+            self._fs.makedirs(self._fs._parent(full), exist_ok=True)
+            temporary = f"{self._fs._parent(full)}/{TEMPORARY}{uuid.uuid4().hex}"
+            try:
+                self._fs.pipe_file(temporary, data)
+                os.replace(temporary, full)  # noqa: PTH105  # a rename is what makes it atomic
+            finally:
+                if self._fs.exists(temporary):
+                    self._fs.rm_file(temporary)
+
+    def entries(self, path: str = "") -> Iterator[Entry]:
+        """Every object below a path, sorted; none if there is no such path."""
+        top = self._full(path)
+        with _explained(self.uri(path)):
+            found = self._fs.find(top, detail=True) if self._fs.exists(top) else {}
+        for full in sorted(found):
+            info = found[full]
+            name = full[len(self._root) :].lstrip("/")
+            if info["type"] == "file" and not PurePosixPath(name).name.startswith(TEMPORARY):
+                yield Entry(name, int(info["size"] or 0), _version(info))
+
+    def dataset(self, paths: list[str], schema: Any) -> Any:
+        """Parquet objects as one pyarrow dataset."""
+        return pyarrow.dataset.dataset(
+            [self._full(path) for path in paths], filesystem=self._fs, format="parquet", schema=schema
+        )
+
+    def _full(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root
+
+
+def split_uri(uri: str) -> tuple[Store, str]:
+    """The store that holds one object, and the object's path in it."""
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    return Store(parent or "/"), name
+
+
+def _version(info: dict[str, Any]) -> str:
+    """The ETag of an object, or size and time of a file."""
+    tag = info.get("ETag") or info.get("etag")
+    return str(tag).strip('"') if tag else f"{info['size']}-{info.get('mtime', info.get('created', ''))}"
+
+
+_EXPLANATIONS: list[tuple[type[Exception], str, str, str]] = [
+    (FileNotFoundError, "not-found", "{uri} does not exist", "check the path; for S3 the bucket must exist"),
+    (PermissionError, "denied", "{uri} may not be read or written", "check the credentials and their rights"),
+    (IsADirectoryError, "storage", "{uri} is a folder, not a file", ""),
+    (NotADirectoryError, "storage", "{uri}: a part of this path is a file", ""),
+    (ImportError, "storage", "{uri} needs another package: {error}", "install the fsspec package for this scheme"),
+    (ValueError, "storage", "{uri} is not a path or URI: {error}", "use a path, s3://bucket/prefix or a known scheme"),
+]
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Turn what a file system raises into a StorageError that names the object."""
+    try:
+        yield
+    except Exception as error:
+        for kind, code, message, hint in _EXPLANATIONS:
+            if isinstance(error, kind):
+                raise StorageError(message.format(uri=uri, error=error), hint=hint, code=code) from error
+        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("botocore", "aiobotocore"):
+            raise StorageError(f"{uri}: {error}", hint="the store may be down or full; run again later") from error
+        raise
