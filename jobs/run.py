@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -125,6 +126,7 @@ def _settings(request: Request) -> RunSettings:
             "input": Store(request.input).uri(),
             "output": Store(request.output).uri(),
             "run": run_name,
+            "model": request.model if request.model == models.DEMO_MODEL else str(Path(request.model).resolve()),
             "model_digest": models.model_digest(request.model),
         }
     )

@@ -70,18 +70,30 @@ def _list(source: str) -> tuple[list[Row], dict[str, int]]:
     if not store.exists():
         raise InputError(f"{source} does not exist", hint="check the path or URI after --input", code="not-found")
     entries = list(store.entries())
-    captions = {entry.path for entry in entries if entry.path.lower().endswith(CAPTION_SUFFIX)}
-    photos, used = [], set()
-    ignored: Counter[str] = Counter()
+    captions = {entry.path for entry in entries if _suffix(entry.path) == CAPTION_SUFFIX}
+    photos, others = [], []
     for entry in entries:
-        if _suffix(entry.path) in EXTENSIONS:
+        if _suffix(entry.path) in EXTENSIONS and _is_text(entry.path):
             sidecar = next((path for path in caption_paths(entry.path) if path in captions), "")
-            used.add(sidecar)
             photos.append(_photo(store, entry, sidecar))
-    for entry in entries:
-        if _suffix(entry.path) not in EXTENSIONS and entry.path not in used:
-            ignored[_suffix(entry.path) or "(no extension)"] += 1
-    return photos, dict(ignored)
+        else:
+            others.append(entry.path)
+    used = {path for photo in photos for path in caption_paths(photo["photo_id"])}
+    return photos, dict(Counter(_kind(path) for path in others if path not in used))
+
+
+def _is_text(path: str) -> bool:
+    """Whether a name can be written anywhere; file systems hold names that are not UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(path: str) -> str:
+    """What the summary calls a file that is not restored."""
+    return (_suffix(path) or "without extension") if _is_text(path) else "with a name that is not UTF-8"
 
 
 def _suffix(path: str) -> str:

@@ -32,7 +32,7 @@ from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.storage import Store, split_uri
 from supir_core import __version__
-from supir_core.errors import PhotoError, SupirError
+from supir_core.errors import PhotoError, StorageError, SupirError
 from supir_core.image import to_uint8
 from supir_core.restorer import Photo, Restorer, plan_photo
 
@@ -76,8 +76,10 @@ class RestoreStage:
         return rows.table([self._row(photo) for photo in photos.to_pylist()], rows.INDEX)
 
     def _row(self, photo: Row) -> Row:
-        look = self._settings.preset.folder
-        found = commit.find(self._output, look, photo["path"], photo["source_version"])
+        try:
+            found = commit.find(self._output, self._settings.preset.folder, photo["path"], photo["source_version"])
+        except StorageError as error:
+            return self._stamped(self._new_row(photo) | _failure(error))
         if found is not None and not (self._settings.retry_failed and found["status"] == rows.FAILED):
             return found  # an earlier run committed it and was ended before it stood in the index
         begun = ray.get(self._attempts.begun.remote(photo["photo_id"]))
@@ -97,14 +99,10 @@ class RestoreStage:
                 raise PhotoError(f"its worker died {begun} times while working on it", code="worker-crashed")
             picture = self._restore(photo, row)
             row["status"] = rows.RESTORED
-        except SupirError as error:
-            row |= _failure(error.code, f"{error} ({error.hint})" if error.hint else str(error))
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            row |= _failure("out-of-memory", str(error))
-        except Exception as error:  # a bug of ours, but one photo's: the other ten million shall not wait for it
-            log.exception("restoring %s", photo["uri"])
-            row |= _failure("internal-error", f"{type(error).__name__}: {error}")
-        return self._committed(photo, row, picture, start)
+        except Exception as error:
+            row |= _failure(error)
+        row["seconds"] = time.monotonic() - start
+        return self._committed(photo, self._stamped(row), picture)
 
     def _new_row(self, photo: Row) -> Row:
         preset = self._settings.preset
@@ -163,19 +161,28 @@ class RestoreStage:
     def _encode(self, pixels: np.ndarray, decoded: Decoded) -> bytes:
         return encode(pixels, self._settings.format, grey=decoded.grey, alpha=decoded.alpha)
 
-    def _committed(self, photo: Row, row: Row, picture: bytes | None, start: float) -> Row:
-        begin = time.monotonic()
-        row["finished_at"] = datetime.datetime.now(datetime.UTC)
-        row["seconds"] = begin - start
+    def _stamped(self, row: Row) -> Row:
+        return row | {"finished_at": datetime.datetime.now(datetime.UTC)}
+
+    def _committed(self, photo: Row, row: Row, picture: bytes | None) -> Row:
+        start = time.monotonic()
         try:
             commit.commit(self._output, self._settings.preset.folder, photo["path"], row, picture)
-        except SupirError as error:
-            row |= _failure(error.code, str(error)) | {"image": None}
-        row["commit_s"] = time.monotonic() - begin
-        return row
+        except StorageError as error:
+            row |= _failure(error) | {"image": None}
+        return row | {"commit_s": time.monotonic() - start}
 
 
-def _failure(code: str, message: str) -> Row:
+def _failure(error: Exception) -> Row:
+    """What a row says of an error. One that is not ours is a bug, but one photo's: the others shall not wait for it."""
+    message = str(error)
+    if isinstance(error, SupirError):
+        code, message = error.code, f"{error} ({error.hint})" if error.hint else message
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError):
+        code = "out-of-memory"
+    else:
+        code, message = "internal-error", f"{type(error).__name__}: {error}"
+        log.error("a bug, with one photo", exc_info=error)
     return {"status": rows.FAILED, "error_code": code, "error_message": message}
 
 

@@ -61,7 +61,7 @@ def measure(arguments: list[str]) -> dict[str, object]:
         "failed": facts["failed"],
         "megapixels": round(facts["megapixels_total"], 3),
         "seconds": round(seconds, 1),
-        "seconds_after_start_up": facts["seconds"],
+        "run_seconds": facts["seconds"],
         "photos_per_s": round(facts["todo"] / facts["seconds"], 3),
         "peak_memory_mb": round(total),
         **{f"peak_{name}_mb": round(value) for name, value in sorted(peak.items())},
