@@ -1,0 +1,43 @@
+# Needs only make, bash and Python 3.11 or newer; every target below prepares its own environment.
+# Another interpreter: make PYTHON=/path/to/python3 ...    Another place for the shared 6 GB: SUPIR_ENV_DIR=...
+
+.DEFAULT_GOAL := help
+.PHONY: help env ready demo test lint bench clean distclean tidy
+
+PYTHON ?=
+export PYTHON
+
+BIN := .venv/bin
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+env: ## prepare .venv (the dependencies go to a cache that all checkouts share); the last line is its path
+	@infra/env.sh
+
+ready: # env, without the last line
+	@infra/env.sh >/dev/null
+
+demo: ready ## restore the photos in examples/photos into demo-output
+	@SUPIR_BIN=$(BIN) examples/demo.sh
+
+test: ready ## run the tests; pytest's options go into ARGS="..."
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: ready ## check format, style and types
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m mypy --strict
+
+bench: ready ## time the demo run; prints a table and, last, one JSON line
+	@$(BIN)/python -m tests.bench.demo $(ARGS)
+
+clean: tidy ## remove .venv, caches and demo-output (not the shared dependencies: make distclean)
+	@echo "The shared dependencies are kept; make distclean removes them too."
+
+distclean: tidy ## remove the shared dependencies too; every checkout must then install them again
+	@infra/env.sh distclean
+
+tidy: # what clean and distclean have in common
+	@rm -rf .venv demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
