@@ -178,18 +178,17 @@ def parse(values: Mapping[str, Any]) -> Preset:
 
 def derive(preset: Preset, settings: Iterable[str]) -> Preset:
     """The preset with `section.key=value` changes; its digest differs where the look does."""
+    values = preset.to_dict()
     for setting in settings:
         path, equals, raw = setting.partition("=")
         section, dot, key = path.strip().partition(".")
         if not equals or not dot:
             raise PresetError(f"--set {setting!r} is not section.key=value", hint="for example --set pull.tau_r=1.5")
-        values = preset.to_dict()
         if not isinstance(values.get(section), dict) or key not in values[section]:
             known = [f"{s}.{k}" for s, table in values.items() if isinstance(table, dict) for k in table]
             raise PresetError(f"unknown key {path}{_did_you_mean(path, known)}", hint="see: supir presets show NAME")
         values[section][key] = _from_text(raw.strip())
-        preset = parse(values)
-    return preset
+    return parse(values)
 
 
 def _from_text(raw: str) -> Any:
