@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import json
 import sys
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline import index
 from pipeline.storage import Store
@@ -28,13 +30,15 @@ def show(output: str, sql: str | None, as_json: bool) -> None:
         return
     table = Table(*answer.column_names, header_style="bold", box=None)
     for row in found:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
     console.print(f"{len(found)} rows", style="dim")
 
 
-def _plain(value: object) -> str:
+def _plain(value: object) -> str | int | float:
+    if isinstance(value, decimal.Decimal):  # DuckDB's sums
+        return int(value) if value == int(value) else float(value)
     return value.isoformat() if isinstance(value, datetime.datetime | datetime.date) else str(value)
 
 
@@ -43,4 +47,4 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.0f}"
-    return _plain(value)
+    return str(_plain(value))

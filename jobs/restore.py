@@ -46,6 +46,8 @@ def restore(
     if extension not in EXTENSIONS:
         raise InputError(f"{target} must end in {', '.join('.' + e for e in EXTENSIONS)}", code="format")
     store, name = split_uri(str(Store(source).uri()))
+    if Store(source).uri() == Store(target).uri():
+        raise InputError(f"{target} is the photo itself", hint="give the result another name", code="output-in-input")
     decoded = decode(store.read(name))
     if caption is None:
         caption = captioned({"sidecar": None, "uri": store.uri(name)})["caption"]
@@ -81,6 +83,6 @@ def restore(
     if as_json:
         sys.stdout.write(json.dumps(facts, ensure_ascii=False) + "\n")
     else:
-        Console().print(
+        Console(markup=False).print(
             f"{facts['image']}: {size.width}x{size.height}, preset {look.folder}, {facts['seconds']} s", soft_wrap=True
         )

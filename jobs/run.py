@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jobs import exits
 from jobs.progress import RunProgress
@@ -50,7 +51,7 @@ class Request:
 
 def run(request: Request, progress_style: str, as_json: bool) -> int:
     """Restore what is left to restore; the exit code."""
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True, soft_wrap=True, markup=False)
     settings = _settings(request)
     store = Store(settings.output)
     with console.status("reading the input and the index"):
@@ -134,7 +135,8 @@ def _settings(request: Request) -> RunSettings:
 
 def _check_apart(source: str, output: str) -> None:
     """Originals stay untouched, and results never become photos of the next run."""
-    if output == source or output.startswith(source.rstrip("/") + "/"):
+    inside = (source.rstrip("/") + "/").startswith(f"{output}/images/")
+    if inside or output == source or output.startswith(source.rstrip("/") + "/"):
         raise InputError(
             f"the output {output} lies inside the input {source}",
             hint="choose an --output beside the photos, not among them",
@@ -161,7 +163,7 @@ def _show(
     table.add_row("restored", str(summary.restored_now), "")
     table.add_row("failed", str(summary.failed_now), "" if not summary.failed_now else "why:")
     for code, count in summary.reasons.items():
-        table.add_row("", "", f"{code}: {count}, such as {summary.examples[code]}")
+        table.add_row("", "", Text(f"{code}: {count}, such as {summary.examples[code]}"))
     if plan.done_before or plan.failed_before:
         table.add_row("before", str(plan.done_before + plan.failed_before), f"{plan.failed_before} of them failed")
     if manifest.ignored:

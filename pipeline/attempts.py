@@ -1,4 +1,4 @@
-"""How often each photo was begun and never ended: the memory that outlives a killed worker.
+"""What has to outlive a killed worker: how often each photo was begun and never ended, and why a worker was not built.
 
 Ray restarts a killed worker and gives it the same photo again, for ever. So every photo is counted when it is begun,
 outside the worker; one that was begun `MAX_ATTEMPTS` times and never ended is given up. To spare its neighbours, a
@@ -24,6 +24,7 @@ class Attempts:
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
+        self._refusal: Exception | None = None
 
     def begun(self, photo_id: str) -> int:
         """How often the photo was begun and did not end."""
@@ -32,6 +33,14 @@ class Attempts:
     def begin(self, photo_id: str) -> None:
         """The photo is about to be worked on."""
         self._begun[photo_id] += 1
+
+    def refuse(self, reason: Exception) -> None:
+        """A worker could not be built; Ray itself passes on only the text of what was raised."""
+        self._refusal = reason
+
+    def refusal(self) -> Exception | None:
+        """Why a worker could not be built."""
+        return self._refusal
 
     def end(self, photo_id: str) -> None:
         """The photo has a row."""

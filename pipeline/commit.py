@@ -26,8 +26,8 @@ def record_path(look: str, path: str) -> str:
     return f"records/{look}/{path}.json"
 
 
-def find(store: Store, look: str, path: str, source_version: str) -> Row | None:
-    """The record of this version of a photo, if it is finished."""
+def find(store: Store, look: str, path: str, same: Row) -> Row | None:
+    """The record at a photo's place, if it has the values of `same`: it is of this photo, version and model."""
     data = store.read_if_any(record_path(look, path))
     if data is None:
         return None
@@ -37,7 +37,7 @@ def find(store: Store, look: str, path: str, source_version: str) -> Row | None:
     except (ValueError, KeyError, TypeError) as error:
         uri = store.uri(record_path(look, path))
         raise StorageError(f"{uri} is not a record: {error}", hint="delete it to restore the photo again") from error
-    return row if row.get("source_version") == source_version else None
+    return row if all(row.get(name) == value for name, value in same.items()) else None
 
 
 def commit(store: Store, look: str, path: str, row: Row, picture: bytes | None) -> None:

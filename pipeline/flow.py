@@ -29,7 +29,7 @@ from pipeline.restore_stage import LoadRestorer, RestoreStage, load_restorer
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
-from supir_core.errors import InputError, SupirError
+from supir_core.errors import InputError
 
 ROUND_ROWS = 200_000  # the driver keeps about 1.4 KB per row and operator until an execution ends
 NO_PROGRESS_TIMEOUT_S = 12 * 3600  # an execution that waits this long for a machine is given up
@@ -57,7 +57,7 @@ def run(
         attempts = start_attempts()
         for start in range(0, todo.num_rows, ROUND_ROWS):
             photos = dataset(settings, todo.slice(start, ROUND_ROWS), attempts, load)
-            with _unwrapped():
+            with _unwrapped(attempts):
                 for finished in photos.iter_batches(batch_size=None, batch_format="pyarrow"):
                     new = finished.to_pylist()
                     writer.append(new)
@@ -82,6 +82,7 @@ def dataset(settings: RunSettings, todo: pa.Table, attempts: Any, load: LoadRest
         )
         .map_batches(
             RestoreStage,
+            batch_size=1,  # Ray insists on one where there are GPUs; blocks are one row anyway
             batch_format="pyarrow",
             num_cpus=0,  # the default of 1 would hold every CPU of a small machine and stop the other stages
             num_gpus=gpus,
@@ -155,14 +156,12 @@ def _silent_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def _unwrapped() -> Iterator[None]:
+def _unwrapped(attempts: Any) -> Iterator[None]:
     """Raise the SupirError behind what Ray makes of it."""
     try:
         yield
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, SupirError):
-            cause = cause.__cause__ or getattr(cause, "cause", None)
-        if cause is not None:
-            raise cause from error
+        reason = ray.get(attempts.refusal.remote())
+        if reason is not None:
+            raise reason from error
         raise

@@ -98,13 +98,11 @@ def query(store: Store, sql: str) -> pa.Table:
 
 
 def finished(store: Store, preset_digest: str) -> pa.Table:
-    """What a look's rows say: photo_id, source_version, status and model_digest, the newest per photo."""
+    """What a look's rows say of identity and status, the newest per photo."""
+    columns = ["photo_id", "source_version", "status", "model_digest", "format"]
     if not exists(store):
-        return rows.table([], rows.INDEX).select(["photo_id", "source_version", "status", "model_digest"])
-    return query(
-        store,
-        f"select photo_id, source_version, status, model_digest from photos where preset_digest = '{preset_digest}'",
-    )
+        return rows.table([], rows.INDEX).select(columns)
+    return query(store, f"select {', '.join(columns)} from photos where preset_digest = '{preset_digest}'")
 
 
 def _parts(store: Store) -> list[str]:

@@ -102,7 +102,7 @@ def _suffix(path: str) -> str:
 
 def caption_paths(path: str) -> list[str]:
     """Where the caption of a photo may lie beside it: `photo.txt`, then `photo.jpg.txt`."""
-    return [str(PurePosixPath(path).with_suffix(CAPTION_SUFFIX)), path + CAPTION_SUFFIX]
+    return [path.removesuffix(PurePosixPath(path).suffix) + CAPTION_SUFFIX, path + CAPTION_SUFFIX]
 
 
 def _photo(store: Store, entry: Entry, sidecar: str | None) -> Row:
@@ -140,14 +140,14 @@ def _read_list(source: str, suffix: str) -> list[Row]:
 
 def _from_list(row: Row, folder: str, source: str) -> Row:
     uri = row["uri"]
-    if not isinstance(uri, str) or not uri:
+    if not isinstance(uri, str) or PurePosixPath(uri).name in ("", ".."):
         raise InputError(f"{source} has a row without a uri", code="manifest")
     relative = "://" not in uri and not uri.startswith("/")
     return {
-        "photo_id": str(row.get("photo_id") or uri),
+        "photo_id": str(uri if row.get("photo_id") in (None, "") else row["photo_id"]),
         "uri": f"{folder}/{uri}" if relative else uri,
         "path": safe_path(uri.partition("://")[2] or uri),
-        "caption": row.get("caption") or None,
+        "caption": None if row.get("caption") in (None, "") else str(row["caption"]),
         "source_version": "",  # nobody has looked; the photo's id stands for its content
         "sidecar": None,
     }

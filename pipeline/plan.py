@@ -28,16 +28,20 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
     A photo counts as had when its row is of the same look and of the same version of the photo.
 
     Raises:
-        InputError: the index holds this look made with another model (`other-model`).
+        InputError: the index holds this look made with another model (`other-model`) or in another file format
+            (`other-format`).
     """
     found = index.finished(Store(settings.output), settings.preset.digest)
-    other = set(found["model_digest"].to_pylist()) - {settings.model_digest}
-    if other:
-        raise InputError(
-            f"{settings.output} holds pictures of preset {settings.preset.folder} made with another model",
-            hint="give another --output, or change the preset's seed to tell the looks apart",
-            code="other-model",
-        )
+    for column, ours, what in (
+        ("model_digest", settings.model_digest, "made with another model"),
+        ("format", settings.format, "in another file format"),
+    ):
+        if set(found[column].to_pylist()) - {ours}:
+            raise InputError(
+                f"{settings.output} holds pictures of preset {settings.preset.folder} {what}",
+                hint="give another --output, or change the preset's seed to tell the looks apart",
+                code="other-model" if column == "model_digest" else "other-format",
+            )
     had = {(row["photo_id"], row["source_version"]): row["status"] for row in found.to_pylist()}
     ids = zip(manifest.photos["photo_id"].to_pylist(), manifest.photos["source_version"].to_pylist(), strict=True)
     status = [had.get(key) for key in ids]

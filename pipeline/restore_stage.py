@@ -68,7 +68,11 @@ class RestoreStage:
         self._settings = RunSettings.from_dict(settings)
         torch.set_num_threads(threads)
         self._attempts, self._gate = attempts, Gate()
-        self._networks = _Networks(load(self._settings), self._settings.photos_per_batch)
+        try:
+            self._networks = _Networks(load(self._settings), self._settings.photos_per_batch)
+        except SupirError as error:
+            ray.get(attempts.refuse.remote(error))
+            raise
         self._output = Store(self._settings.output)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
@@ -77,7 +81,13 @@ class RestoreStage:
 
     def _row(self, photo: Row) -> Row:
         try:
-            found = commit.find(self._output, self._settings.preset.folder, photo["path"], photo["source_version"])
+            same = {
+                "photo_id": photo["photo_id"],
+                "source_version": photo["source_version"],
+                "model_digest": self._settings.model_digest,
+                "format": self._settings.format,
+            }
+            found = commit.find(self._output, self._settings.preset.folder, photo["path"], same)
         except StorageError as error:
             return self._stamped(self._new_row(photo) | _failure(error))
         if found is not None and not (self._settings.retry_failed and found["status"] == rows.FAILED):
@@ -169,7 +179,7 @@ class RestoreStage:
         try:
             commit.commit(self._output, self._settings.preset.folder, photo["path"], row, picture)
         except StorageError as error:
-            row |= _failure(error) | {"image": None}
+            row |= _failure(error) | dict.fromkeys(("image", "bytes", "sha256", "width", "height"))
         return row | {"commit_s": time.monotonic() - start}
 
 
@@ -184,6 +194,12 @@ def _failure(error: Exception) -> Row:
         code, message = "internal-error", f"{type(error).__name__}: {error}"
         log.error("a bug, with one photo", exc_info=error)
     return {"status": rows.FAILED, "error_code": code, "error_message": message}
+
+
+def _picture(result: Tensor) -> np.ndarray:
+    if not torch.isfinite(result).all():
+        raise PhotoError("the networks gave values that are no numbers", hint="--dtype float32", code="not-finite")
+    return to_uint8(result)
 
 
 class _Networks:
@@ -217,8 +233,9 @@ class _Networks:
 
     def _restore_batch(self, batch: list[tuple[Photo, Future[np.ndarray]]]) -> None:
         results = self._restorer.restore([photo for photo, _ in batch])
-        for (_, future), result in zip(batch, results, strict=True):
-            future.set_result(to_uint8(result))
+        pictures = [_picture(result) for result in results]
+        for (_, future), picture in zip(batch, pictures, strict=True):
+            future.set_result(picture)
 
     def _one_by_one(self, batch: list[tuple[Photo, Future[np.ndarray]]], error: Exception) -> None:
         """After a batch has failed: the photo that is to blame fails alone."""

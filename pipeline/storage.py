@@ -39,7 +39,12 @@ class Store:
     def __init__(self, root: str):
         options: dict[str, Any] = {"use_listings_cache": False} if root.startswith("s3://") else {}
         with _explained(root):
-            self._fs, self._root = fsspec.core.url_to_fs(os.path.expanduser(root), **options)  # noqa: PTH111
+            path = os.path.expanduser(root)  # noqa: PTH111
+            if "://" not in path:  # fsspec would take `::` in a name for a chain of URIs
+                path = LocalFileSystem._strip_protocol(path)
+                self._fs, self._root = LocalFileSystem(), path
+            else:
+                self._fs, self._root = fsspec.core.url_to_fs(path, **options)
         self._root = self._root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
 
@@ -100,8 +105,9 @@ class Store:
         for full in sorted(found):
             info = found[full]
             name = full[len(self._root) :].lstrip("/")
-            if info["type"] == "file" and not PurePosixPath(name).name.startswith(TEMPORARY):
-                yield Entry(name, int(info["size"] or 0), _version(info))
+            link = info.get("islink") and self._fs.isfile(full)
+            if (info["type"] == "file" or link) and not PurePosixPath(name).name.startswith(TEMPORARY):
+                yield Entry(name, int(info["size"] or 0), _version(self._fs.info(full) if link else info))
 
     def dataset(self, paths: list[str], schema: Any) -> Any:
         """Parquet objects as one pyarrow dataset."""

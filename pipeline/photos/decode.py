@@ -56,7 +56,7 @@ def decode(data: bytes) -> Decoded:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check(image, data)
-            return _decoded(image)
+            return _decoded(image, _bits(image, data))
     except PhotoError:
         raise
     except UnidentifiedImageError as error:
@@ -89,10 +89,14 @@ def _bits(image: Image.Image, data: bytes) -> int:
         return int(max(image.tag_v2.get(BITS_PER_SAMPLE_TAG, (1,))))  # type: ignore[attr-defined]
     if image.format == "PNG":
         return data[24]  # IHDR's bit depth
+    if image.format == "JPEG2000":
+        return (data[data.find(b"\xff\x4f\xff\x51") + 40] & 127) + 1  # SIZ's first component
+    if image.format == "AVIF":
+        return 10 if data[data.find(b"av1C") + 6] & 0x40 else 8  # the configuration's high_bitdepth
     return 8
 
 
-def _decoded(image: Image.Image) -> Decoded:
+def _decoded(image: Image.Image, bits: int) -> Decoded:
     image.load()
     warnings = ["first-page-only"] if getattr(image, "n_frames", 1) > 1 else []
     format_, mode = image.format or "", image.mode
@@ -102,9 +106,9 @@ def _decoded(image: Image.Image) -> Decoded:
         upright = upright.convert("RGBA")
         alpha = np.asarray(upright.getchannel("A"))
     grey = mode in ("1", "L", "LA") or mode.startswith("I")
-    if mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips it to white
-        values = np.asarray(upright).astype(np.int64)
-        upright = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+    if mode.startswith("I"):  # deep grey: Pillow's own conversion clips it to white
+        values = np.asarray(upright).astype(np.int64) >> max(0, bits - 8)
+        upright = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     return Decoded(np.asarray(_to_srgb(upright, warnings)), alpha, grey, format_, mode, warnings)
 
 

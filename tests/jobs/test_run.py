@@ -1,0 +1,100 @@
+"""`supir run` as people and scripts use it: the demo networks at their smallest, in a Ray of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from tests.jobs.command import PROGRAM, REPOSITORY, TINY, supir
+from tests.pipeline.photographs import jpeg, put
+from tests.pipeline.runs import raw_rows, view
+
+PHOTOS = {"a.jpg": jpeg(1, 32, 32), "sub [x]/b.jpg": jpeg(2, 32, 40), "empty [x].jpg": b"", "notes.md": b""}
+
+
+def test_twice(tmp_path: Path) -> None:
+    put(tmp_path / "in", PHOTOS)
+    words = ["run", "-i", tmp_path / "in", "-o", tmp_path / "out [x]", *TINY, "--progress", "plain"]
+
+    first = supir(*words)
+    assert first.returncode == 3, first.stderr
+    assert "Traceback" not in first.stderr
+    assert "RANDOM weights" in first.stderr
+    assert "3 photos to restore" in first.stderr
+    assert "2 done, 1 failed, 0 left" in first.stderr
+    assert "empty: 1, such as empty [x].jpg" in first.stderr
+    assert "1 .md" in first.stderr
+    assert f"pictures: {tmp_path}/out [x]/images/demo-" in first.stderr
+    found = view(tmp_path / "out [x]")
+    assert {key: row["error_code"] for key, row in found.items()} == {
+        "a.jpg": None,
+        "sub [x]/b.jpg": None,
+        "empty [x].jpg": "empty",
+    }
+
+    second = supir(*words, "--json")
+    assert second.returncode == 3, "what failed is still failed"
+    (line,) = second.stdout.splitlines()
+    facts = json.loads(line)
+    assert (facts["todo"], facts["restored_before"], facts["failed_before"]) == (0, 2, 1)
+    assert len(raw_rows(tmp_path / "out [x]")) == 3
+
+    third = supir(*words)
+    assert third.returncode == 3
+    assert "nothing to do: 2 photos are restored, 1 failed in an earlier run" in third.stderr
+    assert len(list((tmp_path / "out [x]" / "runs").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("cluster")
+def test_json_is_one_object_on_stdout(tmp_path: Path) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1, 32, 32)})
+    words = ["run", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *TINY, "--json"]
+    result = CliRunner().invoke(app, [*words, "--gpus-per-worker", "0"])
+    assert result.exit_code == 0, result.output
+    (line,) = result.stdout.splitlines()
+    facts = json.loads(line)
+    assert {key: facts[key] for key in ("photos", "todo", "restored", "failed", "reasons", "ignored")} == {
+        "photos": 1,
+        "todo": 1,
+        "restored": 1,
+        "failed": 0,
+        "reasons": {},
+        "ignored": {},
+    }
+    assert facts["megapixels_total"] == pytest.approx(64 * 64 / 1e6)
+    assert (tmp_path / "out" / "runs" / facts["run"] / "run.json").is_file()
+
+
+def test_an_interrupted_run_can_go_on(tmp_path: Path) -> None:
+    put(tmp_path / "in", {f"{n:02d}.jpg": jpeg(n, 32, 32) for n in range(40)})
+    words = ["run", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *TINY, "--set", "sampling.num_steps=12"]
+    run = subprocess.Popen(
+        [*PROGRAM, *words, "--photos-per-batch", "1", "--progress", "none"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 90
+    while not list((tmp_path / "out").glob("records/*/*.json")):
+        assert run.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130, said
+    assert "the same command goes on from here" in said
+    assert "Traceback" not in said
+    kept = {path: path.read_bytes() for path in (tmp_path / "out" / "records").rglob("*.json")}
+    assert 0 < len(kept) < 40
+
+    again = supir(*words, "--limit", len(kept) + 1, "--json")
+    assert again.returncode == 0, again.stderr
+    assert all(path.read_bytes() == record for path, record in kept.items()), "what was finished is kept"
+    assert len(view(tmp_path / "out")) == len(raw_rows(tmp_path / "out")) >= len(kept) + 1

@@ -1,0 +1,88 @@
+"""A pretended restorer: enlarges with Pillow instead of networks, and misbehaves where a photo's id asks for it.
+
+It is passed to `flow.run(..., load=Pretend(...))`; everything around it is real.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline.settings import RunSettings
+from supir_core.errors import WeightsError
+from supir_core.restorer import Photo, plan_photo
+
+POISON = "poison"  # a photo with this in its id kills its worker
+FAULT = "fault"  # raises
+HUNGER = "hunger"  # runs out of memory
+MOURNING = "black"  # comes out as not-a-number
+
+
+@dataclass(frozen=True)
+class Pretend:
+    """Loads pretended restorers.
+
+    Args:
+        journal: a file that gets a line per batch: the worker's pid, then the ids. Ids here have no spaces.
+        seconds: that a batch takes.
+        broken: loading fails.
+    """
+
+    journal: Path | None = None
+    seconds: float = 0.0
+    broken: bool = False
+
+    def __call__(self, settings: RunSettings) -> PretendRestorer:
+        if self.broken:
+            raise WeightsError("unet.safetensors is damaged", hint="fetch it again", code="weights-damaged")
+        return PretendRestorer(self)
+
+    def batches(self) -> list[tuple[int, list[str]]]:
+        """What the journal holds: pid and ids of every batch that was begun."""
+        if self.journal is None or not self.journal.exists():
+            return []
+        lines = [line.split() for line in self.journal.read_text(encoding="utf-8").splitlines()]
+        return [(int(pid), ids) for pid, *ids in lines]
+
+    def begun(self) -> Counter[str]:
+        """How often each photo was begun."""
+        return Counter(photo_id for _, ids in self.batches() for photo_id in ids)
+
+
+class PretendRestorer:
+    """Pillow's bicubic in place of the networks."""
+
+    def __init__(self, orders: Pretend):
+        self._orders = orders
+
+    def restore(self, photos: Sequence[Photo]) -> list[Tensor]:
+        ids = [photo.photo_id for photo in photos]
+        if self._orders.journal is not None:
+            with self._orders.journal.open("a", encoding="utf-8") as journal:
+                journal.write(f"{os.getpid()} {' '.join(ids)}\n")
+        time.sleep(self._orders.seconds)
+        if any(POISON in photo_id for photo_id in ids):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if any(FAULT in photo_id for photo_id in ids):
+            raise RuntimeError("this restorer has a fault")
+        if any(HUNGER in photo_id for photo_id in ids):
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        return [enlarged(photo) for photo in photos]
+
+
+def enlarged(photo: Photo) -> Tensor:
+    """(1, 3, height, width) in [-1, 1]."""
+    size = plan_photo(photo)
+    image = Image.fromarray(photo.pixels).resize((size.width, size.height), Image.Resampling.BICUBIC)
+    tensor = torch.from_numpy(np.asarray(image).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    return tensor * torch.nan if MOURNING in photo.photo_id else tensor

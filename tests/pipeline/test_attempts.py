@@ -1,0 +1,105 @@
+"""Counting attempts, and the gate that keeps a suspect away from its neighbours."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.attempts import Attempts, Gate
+
+
+def test_what_was_begun_and_not_ended_is_counted() -> None:
+    attempts = Attempts()
+    for _ in range(2):
+        attempts.begin("killer")
+    attempts.begin("innocent")
+    attempts.end("innocent")
+    assert [attempts.begun(photo) for photo in ("killer", "innocent", "new")] == [2, 0, 0]
+
+
+class House:
+    """Who is inside, and who has ever met whom."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside: list[bool] = []  # True: a suspect
+        self.together = 0
+        self.trespasses = 0
+        self.visits = 0
+
+    def visit(self, suspect: bool, stay_s: float) -> None:
+        with self._lock:
+            self._inside.append(suspect)
+            self.together = max(self.together, len(self._inside))
+            self.trespasses += any(self._inside) and len(self._inside) > 1
+        time.sleep(stay_s)
+        with self._lock:
+            self._inside.remove(suspect)
+            self.visits += 1
+
+
+def go_through(gate: Gate, house: House, suspects: list[bool], stay_s: float = 0.001) -> None:
+    """All at once; everybody must get through within seconds."""
+
+    def guest(suspect: bool) -> None:
+        with gate.alone() if suspect else gate.ordinary():
+            house.visit(suspect, stay_s)
+
+    threads = [threading.Thread(target=guest, args=(suspect,), daemon=True) for suspect in suspects]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert not any(thread.is_alive() for thread in threads), "somebody waits for ever"
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_a_suspect_is_never_inside_with_anyone(suspects: list[bool]) -> None:
+    house = House()
+    go_through(Gate(), house, suspects)
+    assert house.trespasses == 0
+    assert house.visits == len(suspects)
+
+
+def test_ordinary_photos_go_through_together() -> None:
+    house = House()
+    go_through(Gate(), house, [False] * 4, stay_s=0.2)
+    assert house.together == 4
+
+
+def test_a_suspect_is_not_kept_waiting_by_a_stream_of_others() -> None:
+    gate, house = Gate(), House()
+    through, stop = threading.Event(), threading.Event()
+
+    def stream() -> None:
+        while not stop.is_set():
+            with gate.ordinary():
+                house.visit(False, 0.002)
+
+    def suspect() -> None:
+        with gate.alone():
+            house.visit(True, 0.002)
+        through.set()
+
+    crowd = [threading.Thread(target=stream, daemon=True) for _ in range(4)]
+    for thread in crowd:
+        thread.start()
+    threading.Thread(target=suspect, daemon=True).start()
+    assert through.wait(timeout=20)
+    stop.set()
+    for thread in crowd:
+        thread.join(timeout=20)
+    assert house.trespasses == 0
+
+
+@pytest.mark.parametrize("suspect", [False, True])
+def test_an_exception_opens_the_gate_again(suspect: bool) -> None:
+    gate = Gate()
+    with pytest.raises(ValueError, match="inside"), gate.alone() if suspect else gate.ordinary():
+        raise ValueError("inside")
+    go_through(gate, House(), [True, False])

@@ -1,0 +1,114 @@
+"""What is left to do: the manifest without what the index has."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import report, rows
+from pipeline.index import IndexWriter
+from pipeline.settings import RunSettings
+from pipeline.storage import Store
+from supir_core.errors import InputError
+from supir_core.presets import load_preset
+from tests.pipeline.photographs import put
+from tests.pipeline.runs import plan_for, settings_for
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> RunSettings:
+    put(tmp_path / "photos", {"a.jpg": "a", "b.jpg": "b", "c.jpg": "c"})
+    return settings_for(tmp_path / "photos", tmp_path / "out")
+
+
+def index(setting: RunSettings, photo_id: str, status: str, **values: Any) -> None:
+    """Pretend that an earlier run has made this row."""
+    versions = {entry.path: entry.version for entry in Store(setting.input).entries()}
+    row = {
+        "photo_id": photo_id,
+        "status": status,
+        "preset_digest": setting.preset.digest,
+        "model_digest": setting.model_digest,
+        "format": setting.format,
+        "source_version": versions.get(photo_id),
+        "run": "earlier",
+        "width": 2000,
+        "height": 1000,
+        "finished_at": datetime.datetime.now(datetime.UTC),
+        **values,
+    }
+    with IndexWriter(Store(setting.output), f"earlier-{photo_id}-{status}") as writer:
+        writer.append([row])
+
+
+def todo(setting: RunSettings, **changes: Any) -> list[str]:
+    values = {**setting.__dict__, **changes}
+    ids: list[str] = plan_for(RunSettings(**values)).todo["photo_id"].to_pylist()
+    return ids
+
+
+def test_at_first_everything(setting: RunSettings) -> None:
+    plan = plan_for(setting)
+    assert plan.todo.schema == rows.MANIFEST
+    assert (plan.todo.num_rows, plan.done_before, plan.failed_before) == (3, 0, 0)
+
+
+def test_then_what_has_no_row(setting: RunSettings) -> None:
+    index(setting, "a.jpg", rows.RESTORED)
+    index(setting, "b.jpg", rows.FAILED, error_code="empty")
+    plan = plan_for(setting)
+    assert plan.todo["photo_id"].to_pylist() == ["c.jpg"]
+    assert (plan.done_before, plan.failed_before) == (1, 1)
+
+
+def test_failures_are_tried_again_when_asked(setting: RunSettings) -> None:
+    index(setting, "a.jpg", rows.RESTORED)
+    index(setting, "b.jpg", rows.FAILED)
+    assert todo(setting, retry_failed=True) == ["b.jpg", "c.jpg"]
+
+
+def test_a_changed_photo_is_done_again(setting: RunSettings) -> None:
+    index(setting, "a.jpg", rows.RESTORED)
+    put(Path(setting.input), {"a.jpg": "changed"})
+    assert "a.jpg" in todo(setting)
+
+
+def test_another_look_is_another_matter(setting: RunSettings) -> None:
+    index(setting, "a.jpg", rows.RESTORED)
+    assert len(todo(setting, preset=load_preset("demo", ["pull.tau_r=2"]))) == 3
+
+
+def test_one_look_is_never_made_by_two_models(setting: RunSettings) -> None:
+    index(setting, "a.jpg", rows.RESTORED)
+    with pytest.raises(InputError, match="another model") as error:
+        todo(setting, model_digest="f" * 12)
+    assert error.value.code == "other-model" and "--output" in error.value.hint
+
+
+def test_one_look_is_never_in_two_file_formats(setting: RunSettings) -> None:
+    index(setting, "a.jpg", rows.RESTORED)
+    with pytest.raises(InputError, match="another file format") as error:
+        todo(setting, format="jpeg")
+    assert error.value.code == "other-format"
+
+
+def test_rows_of_other_photos_do_not_matter(setting: RunSettings) -> None:
+    index(setting, "not-in-this-folder.jpg", rows.RESTORED)
+    plan = plan_for(setting)
+    assert (plan.todo.num_rows, plan.done_before) == (3, 0)
+
+
+def test_the_summary_counts_persisted_rows(setting: RunSettings) -> None:
+    index(setting, "a.jpg", rows.RESTORED)
+    index(setting, "b.jpg", rows.FAILED, error_code="empty", run=setting.run, width=None, height=None)
+    summary = report.summarize(Store(setting.output), setting)
+    assert (summary.restored, summary.failed, summary.restored_now, summary.failed_now) == (1, 1, 0, 1)
+    assert (summary.reasons, summary.examples) == ({"empty": 1}, {"empty": "b.jpg"})
+    assert summary.megapixels == pytest.approx(2.0)
+
+
+def test_a_summary_of_nothing(setting: RunSettings) -> None:
+    assert report.summarize(Store(setting.output), setting).restored == 0

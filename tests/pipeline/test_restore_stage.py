@@ -1,0 +1,191 @@
+"""What a restore worker does with a photo. The stage is a plain class: here it runs without a pool around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor
+
+from pipeline import commit, flow, rows
+from pipeline.attempts import MAX_ATTEMPTS, start_attempts
+from pipeline.caption_stage import CaptionStage
+from pipeline.manifest import read_manifest
+from pipeline.restore_stage import LoadRestorer, RestoreStage
+from pipeline.rows import Row
+from pipeline.settings import RunSettings
+from pipeline.storage import Store
+from supir_core.restorer import Photo, Restorer
+from tests.pipeline.photographs import encoded, jpeg, picture, put
+from tests.pipeline.pretend import Pretend
+from tests.pipeline.runs import plan_for, settings_for, view
+
+
+@pytest.fixture
+def attempts(cluster: None) -> Any:
+    """A handle of a real `Attempts` actor."""
+    return start_attempts()
+
+
+def finished(settings: RunSettings, attempts: Any, load: LoadRestorer | None = None) -> dict[str, Row]:
+    """The rows of all photos of the input, which come to the stages at once."""
+    stage = RestoreStage(settings.to_dict(), 2, attempts, load or Pretend())
+    photos = CaptionStage()(read_manifest(settings.input).photos)
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        tables = list(pool.map(stage, [photos.slice(n, 1) for n in range(photos.num_rows)]))
+    assert all(table.schema == rows.INDEX and table.num_rows == 1 for table in tables)
+    return {row["photo_id"]: row for table in tables for row in table.to_pylist()}
+
+
+def codes(found: dict[str, Row]) -> dict[str, str | None]:
+    return {photo_id: row["error_code"] for photo_id, row in found.items()}
+
+
+def test_each_failure_is_one_photos(tmp_path: Path, attempts: Any) -> None:
+    """A bug, too little memory, too large for the limits: neighbours in the same batch are restored."""
+    put(tmp_path / "in", {f"{n}.jpg": jpeg(n) for n in range(4)})
+    put(tmp_path / "in", {"fault.jpg": jpeg(), "hunger.jpg": jpeg(), "large.jpg": jpeg(0, 300, 300)})
+    put(tmp_path / "in", {"long.jpg": encoded(picture(16, 8200))})
+    settings = settings_for(tmp_path / "in", tmp_path / "out", photos_per_batch=8, max_megapixels=0.3, format="webp")
+    found = finished(settings, attempts, Pretend(seconds=0.2))
+    assert codes(found) == {
+        **{f"{n}.jpg": None for n in range(4)},
+        "fault.jpg": "internal-error",
+        "hunger.jpg": "out-of-memory",
+        "large.jpg": "too-large",
+        "long.jpg": "output-limit",
+    }
+    assert "RuntimeError: this restorer has a fault" in found["fault.jpg"]["error_message"]
+
+
+def test_not_a_number_is_not_a_picture(tmp_path: Path, attempts: Any) -> None:
+    """Networks in half precision can overflow; a black picture must not count as restored."""
+    put(tmp_path / "in", {"black.jpg": jpeg(1), "fine.jpg": jpeg(2)})
+    found = finished(settings_for(tmp_path / "in", tmp_path / "out"), attempts)
+    assert {key: row["status"] for key, row in found.items()} == {"black.jpg": rows.FAILED, "fine.jpg": rows.RESTORED}
+
+
+def test_a_list_brings_ids_and_captions(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path, {"scans/a.jpg": jpeg(1), "scans/b.jpg": jpeg(2), "scans/b.txt": "beside b", "scans/c.jpg": jpeg(3)})
+    listed = f"uri,photo_id,caption\nscans/a.jpg,7,from the list\nscans/b.jpg,5,hidden\n{tmp_path}/scans/c.jpg,9,\n"
+    put(tmp_path, {"list.csv": listed + "scans/missing.jpg,1,\nfloppy://x/y.jpg,2,\nscans,3,\n"})
+    settings = settings_for(tmp_path / "list.csv", tmp_path / "out")
+    found = finished(settings, attempts)
+    assert {key: (row["caption"], row["caption_source"]) for key, row in found.items()} == {
+        "1": ("", "none"),
+        "2": ("", "none"),
+        "3": ("", "none"),
+        "5": ("beside b", "sidecar"),
+        "7": ("from the list", "column"),
+        "9": ("", "none"),
+    }
+    assert {key: code for key, code in codes(found).items() if code} == {
+        "1": "not-found",
+        "2": "storage",
+        "3": "storage",
+    }
+    assert found["7"]["image"] == f"images/{settings.preset.folder}/scans/a.jpg.png"
+    assert (tmp_path / "out" / found["9"]["image"]).is_file()
+
+
+def test_a_photo_that_was_begun_too_often_is_given_up(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
+    for _ in range(MAX_ATTEMPTS):
+        attempts.begin.remote("a.jpg")
+    attempts.begin.remote("b.jpg")  # its neighbour, or the machine, has died; it gets another chance
+    orders = Pretend(tmp_path / "journal")
+    found = finished(settings_for(tmp_path / "in", tmp_path / "out"), attempts, orders)
+    assert codes(found) == {"a.jpg": "worker-crashed", "b.jpg": None}
+    assert set(orders.begun()) == {"b.jpg"}
+
+
+def test_what_has_a_record_is_not_restored_again(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1), "b.jpg": b"", "fault.jpg": jpeg(2)})
+    first = finished(settings_for(tmp_path / "in", tmp_path / "out"), attempts)
+    orders = Pretend(tmp_path / "journal")
+    again = finished(settings_for(tmp_path / "in", tmp_path / "out"), attempts, orders)
+    assert all(again[key] == row | {"commit_s": None} for key, row in first.items())
+    assert orders.begun() == {}
+
+
+def test_failures_are_tried_again_when_asked(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1), "b.jpg": b"", "fault.jpg": jpeg(2)})
+    finished(settings_for(tmp_path / "in", tmp_path / "out"), attempts)
+    orders = Pretend(tmp_path / "journal")
+    again = finished(settings_for(tmp_path / "in", tmp_path / "out", retry_failed=True), attempts, orders)
+    assert set(orders.begun()) == {"fault.jpg"}, "the empty one fails before the networks"
+    assert again["b.jpg"]["run"] != again["a.jpg"]["run"]
+
+
+def test_a_record_of_another_id_for_the_same_file_is_no_proof(tmp_path: Path, attempts: Any) -> None:
+    """Else the second list's photo would never get a row, and every run would find it undone."""
+    put(tmp_path, {"a.jpg": jpeg(1), "1.csv": "uri,photo_id\na.jpg,one\n", "2.csv": "uri,photo_id\na.jpg,two\n"})
+    assert set(finished(settings_for(tmp_path / "1.csv", tmp_path / "out"), attempts)) == {"one"}
+    assert set(finished(settings_for(tmp_path / "2.csv", tmp_path / "out"), attempts)) == {"two"}
+
+
+def test_a_record_of_another_model_is_no_proof(tmp_path: Path, attempts: Any) -> None:
+    """A run that was killed before it wrote its index may have used other weights."""
+    put(tmp_path / "in", {"a.jpg": jpeg(1)})
+    finished(settings_for(tmp_path / "in", tmp_path / "out"), attempts)
+    other = settings_for(tmp_path / "in", tmp_path / "out", model_digest="f" * 12)
+    assert finished(other, attempts)["a.jpg"]["model_digest"] == "f" * 12
+
+
+def test_a_damaged_record_is_one_photos_trouble(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
+    settings = settings_for(tmp_path / "in", tmp_path / "out")
+    Store(settings.output).write(commit.record_path(settings.preset.folder, "b.jpg"), b"{")
+    found = finished(settings, attempts)
+    assert codes(found) == {"a.jpg": None, "b.jpg": "storage"}
+    assert "delete it" in found["b.jpg"]["error_message"]
+
+
+def test_an_output_that_cannot_be_written_is_a_row(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
+    settings = settings_for(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "out" / commit.image_path(settings.preset.folder, "b.jpg", "png")).mkdir(parents=True)
+    found = finished(settings, attempts)
+    assert codes(found) == {"a.jpg": None, "b.jpg": "storage"}
+    assert [found["b.jpg"][name] for name in ("image", "bytes", "sha256")] == [None, None, None]
+
+
+class Watched:
+    """A restorer, and the sizes of its batches."""
+
+    def __init__(self, restorer: Restorer):
+        self._restorer = restorer
+        self.sizes: list[int] = []
+
+    def __call__(self, settings: RunSettings) -> Watched:
+        self.sizes = []
+        return self
+
+    def restore(self, photos: Sequence[Photo]) -> list[Tensor]:
+        self.sizes.append(len(photos))
+        return self._restorer.restore(photos)
+
+
+def test_the_real_networks_give_a_photo_the_same_in_any_company(tmp_path: Path, attempts: Any) -> None:
+    """Demo weights: alone in two processes bit for bit, and in a batch within one 8-bit level."""
+    put(tmp_path / "in", {f"{n}.jpg": jpeg(n, 32, 32 + 8 * n) for n in range(4)} | {"1.txt": "a garden"})
+    alone = settings_for(tmp_path / "in", tmp_path / "alone")
+    flow.run(alone, plan_for(alone).todo)
+    by_flow = view(tmp_path / "alone")
+    assert {row["status"] for row in by_flow.values()} == {rows.RESTORED}
+
+    restorer = Watched(Restorer.load("demo", device="cpu"))
+    again = finished(settings_for(tmp_path / "in", tmp_path / "again"), attempts, restorer)
+    assert {key: row["sha256"] for key, row in again.items()} == {key: row["sha256"] for key, row in by_flow.items()}
+
+    together = finished(settings_for(tmp_path / "in", tmp_path / "together", photos_per_batch=3), attempts, restorer)
+    assert max(restorer.sizes) > 1
+    for key, row in together.items():
+        one = np.asarray(Image.open(tmp_path / "alone" / by_flow[key]["image"])).astype(int)
+        other = np.asarray(Image.open(tmp_path / "together" / row["image"])).astype(int)
+        assert np.abs(one - other).max() <= 1
