@@ -1,16 +1,20 @@
-"""Which model: a directory of weights files, or the demo. Imports no torch."""
+"""Which model: a directory of weights files, a packed directory, or the demo. Imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from supir_core import diffusers_layout
 from supir_core.errors import WeightsError
 from supir_core.networks.dims import DEMO, FULL, ModelDims
 
 DEMO_MODEL = "demo"
 CONFIG_FILE = "model.json"  # a model directory's dimensions; without it they are SDXL's
+SUFFIXES = (".safetensors", ".ckpt", ".pth")  # of weights files in a model directory
 RANDOM_WEIGHTS_NOTICE = (
     "the demo model has RANDOM weights: every stage runs, but the pictures are noise. "
     "Give --model DIR with an SDXL base and a SUPIR file to restore photos."
@@ -30,38 +34,119 @@ def read_dims(model: str) -> ModelDims:
     """
     if model == DEMO_MODEL:
         return DEMO
-    config = Path(model) / CONFIG_FILE
-    if not config.exists():
+    config = _read_config(Path(model))
+    if config is None:
         return FULL
     try:
-        return ModelDims.from_dict(json.loads(config.read_text(encoding="utf-8"))["dims"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{config} does not parse: {error}", code="weights-config") from error
+        return ModelDims.from_dict(config["dims"])
+    except (KeyError, TypeError, WeightsError) as error:
+        raise _config_error(Path(model), error) from error
 
 
-def model_files(model: str) -> list[Path]:
-    """The weights files of a model directory, sorted.
+def packed_files(model: str) -> Mapping[Path, str]:
+    """The files of a packed model and the sha256 that each had when it was packed; empty if the model is not packed.
 
     Raises:
-        WeightsError: there is no such directory or it holds none (`weights-not-found`).
+        WeightsError: a file is missing (`weights-not-found`), has changed its size (`weights-changed`) or is not part
+            of the model (`weights-unexpected`), or the record does not parse (`weights-config`).
     """
     directory = Path(model)
-    files = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []
-    if not files:
+    config = _read_config(directory) if model != DEMO_MODEL else None
+    if not isinstance(config, dict) or "packed" not in config:
+        return {}
+    try:
+        record = {
+            directory / name: (int(f["bytes"]), str(f["sha256"])) for name, f in config["packed"]["files"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _config_error(directory, error) from error
+    for file, (size, _) in record.items():
+        if not file.is_file():
+            raise WeightsError(
+                f"{file} is missing from the packed model", hint="pack the model again", code="weights-not-found"
+            )
+        if file.stat().st_size != size:
+            raise WeightsError(
+                f"{file} has {file.stat().st_size} bytes, it was packed with {size}",
+                hint="the file is damaged or was exchanged: pack the model again",
+                code="weights-changed",
+            )
+    for source in _raw_sources(directory):
+        if source not in record:
+            raise WeightsError(
+                f"{source} is not part of the packed model beside it, so it would have no effect",
+                hint="move it elsewhere; to merge a LoRA, pack again with --lora",
+                code="weights-unexpected",
+            )
+    return {file: digest for file, (_, digest) in sorted(record.items())}
+
+
+def model_sources(model: str) -> list[Path]:
+    """What a model directory is made of, sorted: weights files, and folders in diffusers' layout.
+
+    Raises:
+        WeightsError: there is no such directory or it holds none (`weights-not-found`); see also `packed_files`.
+    """
+    directory = Path(model)
+    sources = list(packed_files(model)) or _raw_sources(directory)
+    if not sources:
         raise WeightsError(
-            f"no .safetensors files in {directory}",
+            f"no weights files ({', '.join(SUFFIXES)}) in {directory}",
             hint="--model takes a directory that holds an SDXL base and a SUPIR file, or the word demo",
             code="weights-not-found",
         )
-    return files
+    return sources
+
+
+def _raw_sources(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        return []
+    files = [path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+    folders = [path for path in (directory, *directory.iterdir()) if diffusers_layout.find_files(path)]
+    return sorted(files + folders)
+
+
+def model_files(model: str) -> list[Path]:
+    """Every file with weights of a model, sorted; errors as `model_sources`."""
+    return [file for source in model_sources(model) for file in files_of(source)]
+
+
+def files_of(source: Path) -> list[Path]:
+    """The files of one source: itself, or those in a folder of diffusers' layout."""
+    if not source.is_dir():
+        return [source]
+    return sorted(file for files in diffusers_layout.find_files(source).values() for file in files)
 
 
 def model_digest(model: str) -> str:
-    """12 hex digits of a model's weights; reads every byte of its files once."""
+    """12 hex digits of a model's weights.
+
+    Reads every byte of its files once; a packed model's hashes were recorded when it was packed.
+    """
     if model == DEMO_MODEL:
         return hashlib.sha256(json.dumps(["formula", DEMO.to_dict()], sort_keys=True).encode()).hexdigest()[:12]
     digest = hashlib.sha256(json.dumps(read_dims(model).to_dict(), sort_keys=True).encode())
+    packed = packed_files(model)
+    if packed:
+        for recorded in packed.values():
+            digest.update(bytes.fromhex(recorded))
+        return digest.hexdigest()[:12]
     for file in model_files(model):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:12]
+
+
+def _read_config(directory: Path) -> Any:
+    """What `model.json` holds; None if there is none."""
+    file = directory / CONFIG_FILE
+    if not file.exists():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _config_error(directory, error) from error
+
+
+def _config_error(directory: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{directory / CONFIG_FILE} does not parse: {error}", code="weights-config")

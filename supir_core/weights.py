@@ -1,89 +1,44 @@
-"""Which file holds which component; strict loading of weights under the published names."""
+"""Strict loading of a model's weights: every tensor there once, of the right shape, without NaN."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
+from supir_core import lora
+from supir_core.checkpoint import FLOATS, is_finite, some
 from supir_core.errors import WeightsError
-from supir_core.models import CONFIG_FILE, DEMO_MODEL, model_files, read_dims
-from supir_core.networks.control import ControlBranch
+from supir_core.models import CONFIG_FILE, DEMO_MODEL, model_sources, packed_files, read_dims
 from supir_core.networks.dims import ModelDims
-from supir_core.networks.text import TextEncoders
-from supir_core.networks.unet import UNet
-from supir_core.networks.vae import Vae
+from supir_core.parts import PREFIXES, UNUSED_KEYS, Networks, Shape, build_networks, is_unused, wanted
+from supir_core.published import Source, open_source
 
-# In the order of published names: `project_modules` belongs to the UNet's prefix, `denoise_encoder` to the VAE's.
-PREFIXES = {
-    "unet": "model.diffusion_model.",
-    "control": "model.control_model.",
-    "vae": "first_stage_model.",
-    "clip_l": "conditioner.embedders.0.transformer.text_model.",
-    "open_clip": "conditioner.embedders.1.model.",
-}
-
-# Real files carry these; nothing here uses them.
-UNUSED_KEYS = (
-    "conditioner.embedders.0.transformer.text_model.embeddings.position_ids",
-    "conditioner.embedders.1.model.logit_scale",
-    "denoiser.sigmas",
-)
-UNUSED_PREFIXES = ("model_ema.",)
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The loaded networks of one model."""
-
-    dims: ModelDims
-    vae: Vae
-    unet: UNet
-    control: ControlBranch
-    text: TextEncoders
-
-    def components(self) -> Mapping[str, nn.Module]:
-        """Modules by the names of `PREFIXES`."""
-        return {
-            "unet": self.unet,
-            "control": self.control,
-            "vae": self.vae,
-            "clip_l": self.text.clip_l,
-            "open_clip": self.text.open_clip,
-        }
-
-
-def build_networks(dims: ModelDims) -> Networks:
-    """The networks without weights (on the meta device): a load must fill every tensor."""
-    with torch.device("meta"):
-        return Networks(dims, Vae(dims.vae), UNet(dims.unet), ControlBranch(dims.unet), TextEncoders(dims.text))
+__all__ = ["PREFIXES", "UNUSED_KEYS", "Networks", "build_networks", "check_model", "formula_tensor", "load_networks"]
 
 
 def load_networks(model: str, device: torch.device, dtype: torch.dtype, vae_dtype: torch.dtype) -> Networks:
     """The networks of a model, on the device.
 
+    Tensors that are stored as asked for are mapped from their files, not copied, when the device is the CPU.
+
     Args:
-        model: a directory of .safetensors files, or `demo`.
+        model: a directory of weights files, one made by `supir weights pack`, or `demo`.
         device: where the weights go.
         dtype: of UNet, control branch and text encoders.
         vae_dtype: of the autoencoder; float16 overflows in it.
 
     Raises:
-        WeightsError: a tensor is missing, unknown, of the wrong shape or given twice, or a file is damaged.
+        WeightsError: a tensor is missing, unknown, of the wrong shape or type, holds NaN or infinity or is given twice,
+            or a file is damaged or not what was packed.
     """
     networks, source = _checked(model)
     for name, module in networks.components().items():
         target = vae_dtype if name == "vae" else dtype
-        state = {
-            key: source.read(PREFIXES[name] + key, tensor.shape, device).to(target)
-            for key, tensor in module.state_dict().items()
-        }
+        state = {key: source.read(PREFIXES[name] + key, device, target) for key in module.state_dict()}
         module.load_state_dict(state, assign=True)
         module.requires_grad_(False).eval()
     return networks
@@ -93,7 +48,7 @@ def check_model(model: str) -> None:
     """Read the headers of a model's files and see that they hold what the networks need.
 
     Raises:
-        WeightsError: as `load_networks` would, without loading.
+        WeightsError: as `load_networks` would, but for NaN and infinity, without loading.
     """
     if model != DEMO_MODEL:
         _checked(model)
@@ -101,94 +56,97 @@ def check_model(model: str) -> None:
 
 def _checked(model: str) -> tuple[Networks, _Files | _Formula]:
     """Networks without weights, and a source that can fill every tensor of them."""
-    networks = build_networks(read_dims(model))
+    dims = read_dims(model)
+    expected = {key: shape for part in wanted(dims).values() for key, shape in part.items()}
     if model == DEMO_MODEL:
-        return networks, _Formula()
-    files = _Files(model)
-    files.check(
-        {
-            PREFIXES[name] + key: tuple(tensor.shape)
-            for name, module in networks.components().items()
-            for key, tensor in module.state_dict().items()
-        }
-    )
-    return networks, files
+        return build_networks(dims), _Formula(expected)
+    files = _Files(model, dims)
+    files.check(expected)
+    return build_networks(dims), files
 
 
 class _Files:
-    """Tensors of every .safetensors file in a directory."""
+    """Tensors of every weights file in a directory."""
 
-    def __init__(self, directory: str):
+    def __init__(self, directory: str, dims: ModelDims):
         self.directory = directory
-        self._file_of: dict[str, Path] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        for file in model_files(directory):
-            for key, shape in _shapes(file):
-                self._shapes[key] = shape
-                if key in self._file_of:
+        self._finite = bool(packed_files(directory))  # packing has seen to it
+        self._source_of: dict[str, Source] = {}
+        for path in model_sources(directory):
+            source = open_source(path, dims)
+            for key in source.entries:
+                if key in self._source_of and not is_unused(key):
                     raise WeightsError(
-                        f"{key} stands in both {self._file_of[key].name} and {file.name}",
+                        f"{key} stands in both {self._source_of[key].path.name} and {path.name}",
                         hint=f"keep one SDXL base and one SUPIR file in {directory}",
                         code="weights-duplicate",
                     )
-                self._file_of[key] = file
+                self._source_of[key] = source
 
-    def check(self, expected: Mapping[str, tuple[int, ...]]) -> None:
-        missing = [key for key in expected if key not in self._file_of]
-        unknown = [
-            key
-            for key in self._file_of
-            if key not in expected and key not in UNUSED_KEYS and not key.startswith(UNUSED_PREFIXES)
-        ]
+    def check(self, expected: Mapping[str, Shape]) -> None:
+        missing = [key for key in expected if key not in self._source_of]
+        unknown = [key for key in self._source_of if key not in expected and not is_unused(key)]
         if missing:
             raise WeightsError(
-                f"{self.directory} lacks {len(missing)} tensors: {_some(missing)}",
-                hint="a SUPIR model needs an SDXL base file and a SUPIR-v0Q or v0F file in one directory",
+                f"{self.directory} lacks {len(missing)} tensors: {some(missing)}",
+                hint="a SUPIR model needs an SDXL base file and a SUPIR-v0Q or v0F file in one directory; "
+                "supir weights check DIR says what each file is",
                 code="weights-missing",
             )
         if unknown:
+            source = self._source_of[unknown[0]]
+            merge = "; to merge a LoRA: supir weights pack --lora" if lora.is_lora(source.entries) else ""
             raise WeightsError(
-                f"{self.directory} holds {len(unknown)} unknown tensors: {_some(unknown)}",
-                hint=f"move {self._file_of[unknown[0]].name} elsewhere if it does not belong to this model",
+                f"{self.directory} holds {len(unknown)} unknown tensors: {some(unknown)}",
+                hint=f"move {source.path.name} elsewhere if it does not belong to this model{merge}",
                 code="weights-unexpected",
             )
         for key, shape in expected.items():
-            if self._shapes[key] != shape:
+            source = self._source_of[key]
+            if source.entries[key].shape != shape:
                 raise WeightsError(
-                    f"{key} in {self._file_of[key].name} is {self._shapes[key]}, not {shape}",
+                    f"{key} in {source.path.name} is {source.entries[key].shape}, not {shape}",
                     hint=f"is it a file of another model? Dimensions come from {CONFIG_FILE}, or are SDXL's",
                     code="weights-shape",
                 )
+            if source.entries[key].dtype not in FLOATS:
+                raise WeightsError(
+                    f"{key} in {source.path.name} is stored as {source.entries[key].dtype}",
+                    hint="get the fp32, fp16 or bf16 version",
+                    code="weights-dtype",
+                )
 
-    def read(self, key: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        with safe_open(self._file_of[key], framework="pt", device=str(device)) as file:
-            tensor: Tensor = file.get_tensor(key)
+    def read(self, key: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+        source = self._source_of[key]
+        stored = source.read(key).to(device)
+        tensor = stored.to(dtype).contiguous()
+        if not (self._finite and tensor.dtype == stored.dtype) and not is_finite(tensor):
+            raise not_finite(source, key, stored, dtype)
         return tensor
 
 
-def _shapes(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The names and shapes in a file's header."""
-    try:
-        with safe_open(file, framework="pt") as opened:
-            for key in opened.keys():  # noqa: SIM118  # not a dict
-                yield key, tuple(opened.get_slice(key).get_shape())
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{file} is damaged or not a safetensors file: {error}",
-            hint="compare its size and sha256 with where you got it",
-            code="weights-damaged",
-        ) from error
-
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
+def not_finite(source: Source, key: str, stored: Tensor, dtype: torch.dtype) -> WeightsError:
+    """What to say of a tensor that holds NaN or infinity: as stored, or only as `dtype`."""
+    if is_finite(stored):
+        name = str(dtype).removeprefix("torch.")
+        return WeightsError(
+            f"{key} in {source.path} does not fit into {name}", hint="use bfloat16", code="weights-overflow"
+        )
+    return WeightsError(
+        f"{key} in {source.path} holds NaN or infinity",
+        hint="the file is broken: get it again and compare its sha256",
+        code="weights-nan",
+    )
 
 
 class _Formula:
     """Random weights that are the same everywhere, for every key and shape."""
 
-    def read(self, key: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        return formula_tensor(key, shape).to(device)
+    def __init__(self, shapes: Mapping[str, Shape]):
+        self._shapes = shapes
+
+    def read(self, key: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+        return formula_tensor(key, self._shapes[key]).to(device).to(dtype)
 
 
 def formula_tensor(key: str, shape: tuple[int, ...]) -> Tensor:
