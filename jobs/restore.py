@@ -64,7 +64,7 @@ def restore(
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("sampling", total=look.sampling.num_steps)
         result = restorer.restore([subject], lambda step: progress.update(task, completed=step))[0]
-    picture = encode(to_uint8(result), EXTENSIONS[extension], grey=decoded.grey, alpha=decoded.alpha)
+    picture = encode(to_uint8(result.image), EXTENSIONS[extension], grey=decoded.grey, alpha=decoded.alpha)
     out_store, out_name = split_uri(str(Store(target).uri()))
     out_store.write(out_name, picture)
     facts = {
@@ -76,7 +76,7 @@ def restore(
         "preset_digest": look.digest,
         "model": model,
         "caption": caption,
-        "warnings": decoded.warnings,
+        "warnings": decoded.warnings + result.warnings,
         "notice": notice,
         "seconds": round(time.monotonic() - start, 2),
     }

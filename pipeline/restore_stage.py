@@ -16,13 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 import ray
 import torch
-from torch import Tensor
 
 from pipeline import commit, rows
 from pipeline.attempts import MAX_ATTEMPTS, Gate
@@ -34,7 +33,7 @@ from pipeline.storage import Store, split_uri
 from supir_core import __version__
 from supir_core.errors import PhotoError, StorageError, SupirError
 from supir_core.image import to_uint8
-from supir_core.restorer import Photo, Restorer, plan_photo
+from supir_core.restorer import Photo, Restored, Restorer, plan_photo
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +41,8 @@ log = logging.getLogger(__name__)
 class PhotoRestorer(Protocol):
     """What the stage needs of a restorer."""
 
-    def restore(self, photos: Sequence[Photo]) -> list[Tensor]:
-        """One (1, 3, height, width) in [-1, 1] per photo."""
+    def restore(self, photos: Sequence[Photo]) -> list[Restored]:
+        """One result per photo."""
 
 
 LoadRestorer = Callable[[RunSettings], PhotoRestorer]
@@ -152,8 +151,9 @@ class RestoreStage:
         self._check(subject)
         row["fetch_s"] = time.monotonic() - start
         start = time.monotonic()
-        pixels = self._networks.restore(subject)
+        pixels, warnings = self._networks.restore(subject)
         row["restore_s"] = time.monotonic() - start
+        row["warnings"] += warnings
         row["height"], row["width"] = pixels.shape[:2]
         return self._encode(pixels, decoded)
 
@@ -196,10 +196,17 @@ def _failure(error: Exception) -> Row:
     return {"status": rows.FAILED, "error_code": code, "error_message": message}
 
 
-def _picture(result: Tensor) -> np.ndarray:
-    if not torch.isfinite(result).all():
+class Picture(NamedTuple):
+    """A restored photo in 8 bits."""
+
+    pixels: np.ndarray  # (height, width, 3) uint8
+    warnings: list[str]
+
+
+def _picture(result: Restored) -> Picture:
+    if not torch.isfinite(result.image).all():
         raise PhotoError("the networks gave values that are no numbers", hint="--dtype float32", code="not-finite")
-    return to_uint8(result)
+    return Picture(to_uint8(result.image), result.warnings)
 
 
 class _Networks:
@@ -212,12 +219,12 @@ class _Networks:
 
     def __init__(self, restorer: PhotoRestorer, batch: int):
         self._restorer, self._batch = restorer, batch
-        self._waiting: queue.SimpleQueue[tuple[Photo, Future[np.ndarray]]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[Photo, Future[Picture]]] = queue.SimpleQueue()
         threading.Thread(target=self._serve, name="networks", daemon=True).start()
 
-    def restore(self, photo: Photo) -> np.ndarray:
-        """(height, width, 3) uint8; waits for the photos before it."""
-        future: Future[np.ndarray] = Future()
+    def restore(self, photo: Photo) -> Picture:
+        """The restored photo; waits for the photos before it."""
+        future: Future[Picture] = Future()
         self._waiting.put((photo, future))
         return future.result()
 
@@ -231,13 +238,13 @@ class _Networks:
             except Exception as error:
                 self._one_by_one(batch, error)
 
-    def _restore_batch(self, batch: list[tuple[Photo, Future[np.ndarray]]]) -> None:
+    def _restore_batch(self, batch: list[tuple[Photo, Future[Picture]]]) -> None:
         results = self._restorer.restore([photo for photo, _ in batch])
         pictures = [_picture(result) for result in results]
         for (_, future), picture in zip(batch, pictures, strict=True):
             future.set_result(picture)
 
-    def _one_by_one(self, batch: list[tuple[Photo, Future[np.ndarray]]], error: Exception) -> None:
+    def _one_by_one(self, batch: list[tuple[Photo, Future[Picture]]], error: Exception) -> None:
         """After a batch has failed: the photo that is to blame fails alone."""
         for photo, future in batch:
             if len(batch) == 1:

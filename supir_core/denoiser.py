@@ -10,12 +10,13 @@ from torch import Tensor
 
 from supir_core.conditioning import Conditioning
 from supir_core.guidance import classifier_free, linear_in_sigma
+from supir_core.memory import free_memory, is_out_of_memory
 from supir_core.networks.control import ControlBranch
 from supir_core.networks.unet import UNet
-from supir_core.presets import Preset
+from supir_core.presets import Preset, Tile
 from supir_core.samplers import Query
 from supir_core.schedule import sigma_table
-from supir_core.tiling import Window, blend, tile_grid
+from supir_core.tiling import Tiling, WindowCost, blend, planned_tiling, published_tiling
 
 
 class Denoiser:
@@ -65,9 +66,10 @@ class Subject(NamedTuple):
     """What the denoiser has to know of one photo beside its noisy latent."""
 
     z_control: Tensor  # (1, 4, h, w) float32
-    cond: Conditioning  # one row, or one per window of the grid
+    cond: Conditioning  # one row, or one per window
     uncond: Conditioning  # one row
     preset: Preset
+    tiling: Tiling  # of the latent
 
 
 class _Row(NamedTuple):
@@ -96,33 +98,36 @@ def denoise_together(
     Returns:
         One (1, 4, h, w) float32 per photo.
     """
-    grids = [latent_grid(query.x, subject.preset) for query, subject in zip(queries, subjects, strict=True)]
-    rows = [
-        row
-        for query, subject, grid in zip(queries, subjects, grids, strict=True)
-        for row in _rows(query, subject, grid)
-    ]
-    parts: list[Tensor | None] = [None] * len(rows)
+    rows = [row for query, subject in zip(queries, subjects, strict=True) for row in _rows(query, subject)]
+    parts: dict[int, Tensor] = {}
     for indices in _batches(rows, batch):
-        for index, part in zip(indices, _guided(denoiser, [rows[i] for i in indices]), strict=True):
-            parts[index] = part
-    done = iter([part for part in parts if part is not None])
+        parts |= dict(zip(indices, _guided_in_memory(denoiser, [rows[i] for i in indices]), strict=True))
+    done = (parts[i] for i in range(len(rows)))
     return [
-        blend(grid, [next(done) for _ in grid], *query.x.shape[-2:]) for query, grid in zip(queries, grids, strict=True)
+        blend(subject.tiling, [next(done) for _ in subject.tiling.windows], *query.x.shape[-2:])
+        for query, subject in zip(queries, subjects, strict=True)
     ]
 
 
-def latent_grid(latent: Tensor, preset: Preset) -> list[Window]:
-    """The windows of a latent (1, 4, h, w) under a preset."""
+def latent_tiling(latent: Tensor, tile: Tile, cost: WindowCost) -> Tiling:
+    """How a latent (1, 4, h, w) is cut under a preset.
+
+    Args:
+        latent: of the photo.
+        tile: the preset's.
+        cost: of one window, for planned tiling.
+    """
     height, width = latent.shape[-2:]
-    return tile_grid(height, width, preset.tile.size_lat, preset.tile.stride_lat)
+    if tile.mode == "published":
+        return published_tiling(height, width, tile.size_lat, tile.stride_lat)
+    return planned_tiling(height, width, tile.size_lat, tile.size_lat - tile.stride_lat, cost)
 
 
-def _rows(query: Query, subject: Subject, grid: list[Window]) -> Iterator[_Row]:
+def _rows(query: Query, subject: Subject) -> Iterator[_Row]:
     preset = subject.preset
     guidance = linear_in_sigma(preset.guidance.start, preset.guidance.end, query.sigma_hat)
     control_scale = linear_in_sigma(preset.control.start, preset.control.end, query.sigma)
-    for i, window in enumerate(grid):
+    for i, window in enumerate(subject.tiling.windows):
         row = i if len(subject.cond.context) > 1 else 0
         cond = Conditioning(*(part[row : row + 1] for part in subject.cond))
         yield _Row(
@@ -144,6 +149,18 @@ def _batches(rows: Sequence[_Row], batch: int) -> Iterator[list[int]]:
     for indices in by_shape.values():
         for start in range(0, len(indices), batch):
             yield indices[start : start + batch]
+
+
+def _guided_in_memory(denoiser: Denoiser, rows: Sequence[_Row]) -> list[Tensor]:
+    """`_guided`, in halves where the device's memory does not take all rows at once."""
+    try:
+        return _guided(denoiser, rows)
+    except RuntimeError as error:
+        if len(rows) == 1 or not is_out_of_memory(error):
+            raise
+    free_memory()
+    middle = len(rows) // 2
+    return _guided_in_memory(denoiser, rows[:middle]) + _guided_in_memory(denoiser, rows[middle:])
 
 
 def _guided(denoiser: Denoiser, rows: Sequence[_Row]) -> list[Tensor]:

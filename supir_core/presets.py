@@ -13,7 +13,7 @@ import math
 import tomllib
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -39,13 +39,21 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Stage1:
+    """The cleaned picture that control, pull, colours and captions start from."""
+
+    clean: Literal["denoise", "none"]  # none: the photo itself, for scans without damage
+
+
+@dataclass(frozen=True)
 class Sampling:
     """How the latent is drawn."""
 
-    sampler: Literal["euler"]
+    sampler: Literal["euler", "dpmpp"]  # dpmpp (DPM-Solver++ 2M SDE) is for few-step bases
     num_steps: int = _check(1, 1000)
-    churn: float = _check(0, 100)  # noise added along the way; 0 adds none
-    s_noise: float = _check(0, 2)  # standard deviation of that noise
+    churn: float = _check(0, 100)  # euler: noise added along the way; 0 adds none
+    eta: float = _check(0, 1)  # dpmpp: the share of the reverse process's noise
+    s_noise: float = _check(0, 2)  # standard deviation of the added noise
     seed: int = _check(0, 2**63 - 1)  # with the photo's id: all randomness
 
 
@@ -82,8 +90,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Tile:
-    """Windows of the latent, in cells of 8 pixels; a smaller latent is one window."""
+    """Windows of the latent, in cells of 8 pixels; a smaller latent is one window.
 
+    Planned windows are at most this large and overlap by at least size - stride; published ones are this large and lie
+    this stride apart.
+    """
+
+    mode: Literal["planned", "published"]
     size_lat: int = _check(8, 1024)
     stride_lat: int = _check(1, 1024)
 
@@ -102,6 +115,7 @@ class Preset:
     name: str
     purpose: str
     size: Size
+    stage1: Stage1
     sampling: Sampling
     guidance: Guidance
     pull: Pull
@@ -201,7 +215,7 @@ def _from_text(raw: str) -> Any:
 def _parse(kind: Any, values: Any, path: str) -> Any:
     """Build a dataclass from a table, strictly."""
     if not isinstance(values, Mapping):
-        raise PresetError(f"{path or 'the preset'} must be a table of keys")
+        raise PresetError(f"{path.rstrip('.') or 'the preset'} must be a table of keys")
     hints = typing.get_type_hints(kind)
     known = {f.name for f in fields(kind)}
     for key in values:
@@ -262,11 +276,6 @@ def _validate(preset: Preset) -> None:
         )
     if not preset.name or not all(c.isalnum() or c in "._-" for c in preset.name) or preset.name[0] == ".":
         raise PresetError(f"preset name {preset.name!r} may hold only letters, digits, '-', '_' and '.'")
-
-
-def renamed(preset: Preset, name: str) -> Preset:
-    """The same look under another name."""
-    return replace(preset, name=name)
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -13,22 +13,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from supir_core import image
+from supir_core.autoencoder import Autoencoder, default_budget_bytes
+from supir_core.brownian import BrownianPath
 from supir_core.color import COLOR_FIXES
-from supir_core.conditioning import Conditioning, condition
-from supir_core.denoiser import Denoiser, Subject, denoise_together, latent_grid
-from supir_core.errors import InputError
+from supir_core.conditioning import Conditioning, condition, join_prompt
+from supir_core.cost import network_cost
+from supir_core.denoiser import Denoiser, Subject, denoise_together, latent_tiling
+from supir_core.errors import InputError, PhotoError
+from supir_core.memory import free_memory, is_out_of_memory
 from supir_core.models import DEMO_MODEL
 from supir_core.noise import Noise, photo_noise
+from supir_core.precision import precision_named, store_linears_as_fp8
 from supir_core.presets import Preset
-from supir_core.samplers import Sampler, euler, run_together
-from supir_core.schedule import ddpm_sigmas
+from supir_core.samplers import Sampler, dpmpp_2m_sde, euler, run_together
+from supir_core.schedule import ddpm_sigmas, karras_sigmas
 from supir_core.weights import Networks, load_networks
+
+PROMPTS_KEPT = 256  # encoded prompts; the negative one is in every photo
 
 
 @dataclass(frozen=True)
@@ -51,14 +60,29 @@ class Job:
     noise: Noise
 
 
+class Restored(NamedTuple):
+    """One restored photo."""
+
+    image: Tensor  # (1, 3, height, width) float32 in [-1, 1], on the CPU
+    warnings: list[str]  # what a user should know of it: `prompt-truncated`
+
+
+class Stage1(NamedTuple):
+    """A photo after the degradation-robust encoder."""
+
+    z_control: Tensor  # (1, 4, h, w) what the control branch sees
+    x_stage1: Tensor  # (1, 3, H, W) the cleaned, soft picture
+
+
 @dataclass(frozen=True)
 class _Prepared:
-    """A job after stage 1."""
+    """A job before sampling."""
 
     job: Job
     x_stage1: Tensor  # (1, 3, H, W)
     z_center: Tensor  # (1, 4, h, w)
     subject: Subject
+    truncated: bool  # words of the caption had to go
 
 
 class Restorer:
@@ -67,14 +91,17 @@ class Restorer:
     Args:
         networks: as `load_networks` gives them.
         batch: at most this many windows in one call of the networks.
+        vae_bytes: what the autoencoder's feature maps may take; larger pictures go by strips.
     """
 
-    def __init__(self, networks: Networks, batch: int = 4):
+    def __init__(self, networks: Networks, batch: int = 4, vae_bytes: int | None = None):
         self.networks = networks
         self.batch = batch
         self._denoiser = Denoiser(networks.unet, networks.control)
-        parameter = next(networks.vae.parameters())
-        self._device, self._vae_dtype = parameter.device, parameter.dtype
+        self._device = self._denoiser.device
+        budget = default_budget_bytes(self._device) if vae_bytes is None else vae_bytes
+        self._autoencoder = Autoencoder(networks.vae, networks.dims.vae.latent_scale, budget)
+        self._prompts = lru_cache(PROMPTS_KEPT)(self._encode_prompt)
 
     @classmethod
     def load(
@@ -83,9 +110,9 @@ class Restorer:
         """A restorer with the weights of a model.
 
         Args:
-            model: a directory with an SDXL base and a SUPIR file, or `demo`.
+            model: a directory with an SDXL base and a SUPIR file, a packed model directory, or `demo`.
             device: `cuda`, `cuda:1`, `cpu`; the first GPU if there is one.
-            dtype: of the networks, `float32`, `bfloat16` or `float16`; bfloat16 on a GPU, float32 elsewhere.
+            dtype: a key of `precision.PRECISIONS`; bfloat16 on a GPU, float32 elsewhere if not given.
             batch: at most this many windows in one call of the networks.
 
         Raises:
@@ -93,18 +120,17 @@ class Restorer:
             InputError: no such device or dtype.
         """
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        name = dtype or ("bfloat16" if chosen.startswith("cuda") else "float32")
-        if name not in ("float32", "bfloat16", "float16"):
-            raise InputError(f"unknown dtype {name!r}", hint="float32, bfloat16 or float16", code="dtype")
+        precision = precision_named(dtype, chosen)
         if chosen.startswith("cuda") and not torch.cuda.is_available():
             raise InputError("no CUDA device is available", hint="leave --device out to use the CPU", code="device")
-        network_dtype: torch.dtype = getattr(torch, name)
-        vae_dtype = torch.float32 if network_dtype == torch.float32 else torch.bfloat16  # float16 overflows in the VAE
-        networks = load_networks(model, torch.device(chosen), network_dtype, vae_dtype)
+        networks = load_networks(model, torch.device(chosen), precision.networks, precision.vae)
+        if precision.fp8_weights:
+            store_linears_as_fp8(networks.unet)
+            store_linears_as_fp8(networks.control)
         return cls(networks, batch)
 
-    def restore(self, photos: Sequence[Photo], on_step: Callable[[int], None] = lambda step: None) -> list[Tensor]:
-        """Restored photos.
+    def restore(self, photos: Sequence[Photo], on_step: Callable[[int], None] = lambda step: None) -> list[Restored]:
+        """Restored photos, each at the size its preset asks for.
 
         Each result depends on its photo, preset and weights alone: photos share the networks' batches, not randomness.
 
@@ -112,8 +138,8 @@ class Restorer:
             photos: of any sizes and presets.
             on_step: called after each sampling step with the number of steps done.
 
-        Returns:
-            One (1, 3, height, width) float32 in [-1, 1] per photo, on the CPU, at the size its preset asks for.
+        Raises:
+            PhotoError: not even one window fits into the device's memory (`out-of-memory`).
         """
         sizes = [plan_photo(photo) for photo in photos]
         jobs = [
@@ -125,18 +151,25 @@ class Restorer:
             )
             for photo, size in zip(photos, sizes, strict=True)
         ]
+        try:
+            results = self.run(jobs, on_step)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            free_memory()
+            raise PhotoError(
+                f"the networks need more memory than there is: {error}",
+                hint="lower size.upscale or tile.size_lat, or use --dtype float8",
+                code="out-of-memory",
+            ) from error
         return [
-            image.resize_back(x_out, size.height, size.width).cpu()
-            for x_out, size in zip(self.run(jobs, on_step), sizes, strict=True)
+            Restored(image.resize_back(x_out, size.height, size.width).cpu(), warnings)
+            for (x_out, warnings), size in zip(results, sizes, strict=True)
         ]
 
     @torch.inference_mode()
-    def run(self, jobs: Sequence[Job], on_step: Callable[[int], None] = lambda step: None) -> list[Tensor]:
-        """The path from x_lq to x_out.
-
-        Returns:
-            One (1, 3, H, W) float32 per job, the size of its x_lq, unclipped.
-        """
+    def run(self, jobs: Sequence[Job], on_step: Callable[[int], None] = lambda step: None) -> list[Restored]:
+        """The path from x_lq to x_out; pictures of the size of their x_lq, unclipped, on the device."""
         prepared = [self._prepare(job) for job in jobs]
         subjects = [p.subject for p in prepared]
         latents = run_together(
@@ -148,39 +181,49 @@ class Restorer:
         )
         return [self._finish(p, z) for p, z in zip(prepared, latents, strict=True)]
 
-    def stage1(self, x_lq: Tensor) -> tuple[Tensor, Tensor]:
-        """z_control (1, 4, h, w), times the VAE scale, and the picture it decodes to (1, 3, H, W), both float32."""
-        posterior = self.networks.vae.encode_degraded(x_lq.to(self._device, self._vae_dtype))
-        z_control = posterior.mean * self.networks.dims.vae.latent_scale
-        return z_control.float(), self._decode(z_control)
+    @torch.inference_mode()
+    def preview(self, x_lq: Tensor, clean: str = "denoise") -> Stage1:
+        """Stage 1 alone: the picture that captions are made from.
+
+        Args:
+            x_lq: (1, 3, H, W) in [-1, 1], sides multiples of 64.
+            clean: `denoise`, or `none` to take the photo as it is.
+        """
+        if clean == "none":
+            return Stage1(self._autoencoder.encode(x_lq).mean, x_lq.to(self._device))
+        z_control = self._autoencoder.encode_degraded(x_lq)
+        return Stage1(z_control, self._autoencoder.decode(z_control))
 
     def _prepare(self, job: Job) -> _Prepared:
-        z_control, x_stage1 = self.stage1(job.x_lq)
-        posterior = self.networks.vae.encode(x_stage1.to(self._vae_dtype))
-        noise = job.noise("posterior", posterior.mean.shape).to(posterior.mean)
-        z_center = (posterior.sample(noise) * self.networks.dims.vae.latent_scale).float()
-        grid = latent_grid(z_control, job.preset)
-        if len(job.captions) not in (1, len(grid)):
+        z_control, x_stage1 = self.preview(job.x_lq, job.preset.stage1.clean)
+        posterior = self._autoencoder.encode(x_stage1)
+        z_center = posterior.sample(job.noise("posterior", posterior.mean.shape).to(self._device))
+        tiling = latent_tiling(z_control, job.preset.tile, network_cost(self.networks.dims.unet).window)
+        if len(job.captions) not in (1, len(tiling.windows)):
             raise InputError(
-                f"{len(job.captions)} captions for {len(grid)} windows",
+                f"{len(job.captions)} captions for {len(tiling.windows)} windows",
                 hint="give one, or one per window",
                 code="captions",
             )
         text = job.preset.text
-        cond = self._condition([caption + text.positive for caption in job.captions])
-        return _Prepared(
-            job, x_stage1, z_center, Subject(z_control, cond, self._condition([text.negative]), job.preset)
+        tokenizer = self.networks.text.tokenizer
+        prompts = [join_prompt(tokenizer, caption, text.positive) for caption in job.captions]
+        subject = Subject(
+            z_control, self._condition([p for p, _ in prompts]), self._condition([text.negative]), job.preset, tiling
         )
+        return _Prepared(job, x_stage1, z_center, subject, any(truncated for _, truncated in prompts))
 
     def _condition(self, prompts: list[str]) -> Conditioning:
-        return condition(self.networks.text, self.networks.dims.text.size_embedding, prompts)
+        rows = [self._prompts(prompt) for prompt in prompts]
+        return Conditioning(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
-    def _finish(self, prepared: _Prepared, z: Tensor) -> Tensor:
+    def _encode_prompt(self, prompt: str) -> Conditioning:
+        return condition(self.networks.text, self.networks.dims.text.size_embedding, [prompt])
+
+    def _finish(self, prepared: _Prepared, z: Tensor) -> Restored:
         fix = COLOR_FIXES[prepared.job.preset.color.fix]
-        return fix(self._decode(z), prepared.x_stage1)
-
-    def _decode(self, z: Tensor) -> Tensor:
-        return self.networks.vae.decode(z.to(self._vae_dtype) / self.networks.dims.vae.latent_scale).float()
+        warnings = ["prompt-truncated"] if prepared.truncated else []
+        return Restored(fix(self._autoencoder.decode(z), prepared.x_stage1), warnings)
 
 
 def plan_photo(photo: Photo) -> image.SizePlan:
@@ -193,12 +236,24 @@ def plan_photo(photo: Photo) -> image.SizePlan:
 
 
 def _sampler(prepared: _Prepared) -> Sampler:
-    preset = prepared.job.preset
-    return euler(
-        ddpm_sigmas(preset.sampling.num_steps),
+    job, sampling = prepared.job, prepared.job.preset.sampling
+    if sampling.sampler == "euler":
+        return euler(
+            ddpm_sigmas(sampling.num_steps),
+            prepared.z_center,
+            job.noise,
+            tau_r=job.preset.pull.tau_r,
+            churn=sampling.churn,
+            s_noise=sampling.s_noise,
+        )
+    sigmas = karras_sigmas(sampling.num_steps)
+    path = BrownianPath(job.noise, prepared.z_center.shape, 0.0, float(sigmas[0]))
+    return dpmpp_2m_sde(
+        sigmas,
         prepared.z_center,
-        prepared.job.noise,
-        tau_r=preset.pull.tau_r,
-        churn=preset.sampling.churn,
-        s_noise=preset.sampling.s_noise,
+        job.noise,
+        lambda step, sigma, sigma_next: path.increment(sigma, sigma_next),
+        tau_r=job.preset.pull.tau_r,
+        eta=sampling.eta,
+        s_noise=sampling.s_noise,
     )

@@ -26,6 +26,10 @@ class Tokenizer:
         """(B, 77) int64 ids padded with 0, as OpenCLIP wants them; longer prompts keep 75 tokens and the end."""
         return self._encode(list(prompts))
 
+    def count(self, prompt: str) -> int:
+        """Tokens of a prompt, its start and end included, before anything is cut."""
+        return len(self._encode.encode(prompt)) + 2
+
 
 def clip_l_ids(open_clip_ids: Tensor) -> Tensor:
     """The same prompts as CLIP-L wants them: padded with the end-of-text id."""

@@ -24,7 +24,9 @@ class Posterior(NamedTuple):
         return self.mean + self.std * noise
 
 
-class _ResBlock(nn.Module):
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
     def __init__(self, channels_in: int, channels_out: int, groups: int):
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, channels_in, eps=TRANSFORMER_NORM_EPS)
@@ -35,6 +37,7 @@ class _ResBlock(nn.Module):
             self.nin_shortcut = nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels_in, H, W) -> (B, channels_out, H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
         return h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
@@ -58,39 +61,48 @@ class _Attention(nn.Module):
         return x + self.proj_out(to_map(y, x))
 
 
-class _Downsample(nn.Module):
+class Downsample(nn.Module):
+    """Half the height and width."""
+
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H / 2, W / 2)."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))  # right and bottom only, as published
 
 
 class _Middle(nn.Module):
     def __init__(self, channels: int, groups: int):
         super().__init__()
-        self.block_1 = _ResBlock(channels, channels, groups)
+        self.block_1 = ResBlock(channels, channels, groups)
         self.attn_1 = _Attention(channels, groups)
-        self.block_2 = _ResBlock(channels, channels, groups)
+        self.block_2 = ResBlock(channels, channels, groups)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block_2(self.attn_1(self.block_1(x)))
 
 
-class _Level(nn.Module):
-    """The residual blocks of one resolution and the way to the next."""
+class Level(nn.Module):
+    """The residual blocks of one resolution and the way to the next: `downsample`, `upsample` or neither."""
 
-    def __init__(self, channels_in: int, channels_out: int, blocks: int, groups: int, resample: nn.Module | None):
+    downsample: Downsample
+    upsample: Upsample
+
+    def __init__(
+        self, channels_in: int, channels_out: int, blocks: int, groups: int, resample: Downsample | Upsample | None
+    ):
         super().__init__()
         widths = [channels_in] + [channels_out] * blocks
-        self.block = nn.ModuleList(_ResBlock(a, b, groups) for a, b in pairwise(widths))
+        self.block = nn.ModuleList(ResBlock(a, b, groups) for a, b in pairwise(widths))
         if isinstance(resample, Upsample):
             self.upsample = resample
         elif resample is not None:
             self.downsample = resample
 
     def forward(self, x: Tensor) -> Tensor:
+        """Blocks, then resampling."""
         for block in self.block:
             x = block(x)
         for name in ("downsample", "upsample"):  # a level has one of them, or none
@@ -109,8 +121,8 @@ class Encoder(nn.Module):
         self.down = nn.ModuleList()
         channels = dims.channels
         for level, width in enumerate(widths):
-            down = _Downsample(width) if level < len(widths) - 1 else None
-            self.down.append(_Level(channels, width, dims.res_blocks, dims.norm_groups, down))
+            down = Downsample(width) if level < len(widths) - 1 else None
+            self.down.append(Level(channels, width, dims.res_blocks, dims.norm_groups, down))
             channels = width
         self.mid = _Middle(channels, dims.norm_groups)
         self.norm_out = nn.GroupNorm(dims.norm_groups, channels, eps=TRANSFORMER_NORM_EPS)
@@ -136,7 +148,7 @@ class Decoder(nn.Module):
         levels: list[nn.Module] = []
         for level, width in reversed(list(enumerate(widths))):
             up = Upsample(width) if level > 0 else None
-            levels.append(_Level(channels, width, dims.res_blocks + 1, dims.norm_groups, up))
+            levels.append(Level(channels, width, dims.res_blocks + 1, dims.norm_groups, up))
             channels = width
         self.up = nn.ModuleList(reversed(levels))  # up.0 is the finest, as published
         self.norm_out = nn.GroupNorm(dims.norm_groups, channels, eps=TRANSFORMER_NORM_EPS)
@@ -164,13 +176,14 @@ class Vae(nn.Module):
 
     def encode(self, x: Tensor) -> Posterior:
         """Posterior of a clean image (B, 3, H, W) in [-1, 1]."""
-        return self._posterior(self.encoder(x))
+        return self.posterior(self.encoder(x))
 
     def encode_degraded(self, x: Tensor) -> Posterior:
         """Posterior of the clean image behind a degraded one (paper section 3.1, the degradation-robust encoder)."""
-        return self._posterior(self.denoise_encoder(x))
+        return self.posterior(self.denoise_encoder(x))
 
-    def _posterior(self, out: Tensor) -> Posterior:
+    def posterior(self, out: Tensor) -> Posterior:
+        """What an encoder's raw output says."""
         mean, log_var = self.quant_conv(out).chunk(2, dim=1)
         return Posterior(mean, torch.exp(0.5 * log_var.clamp(-30, 20)))
 

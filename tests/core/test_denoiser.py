@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from supir_core.conditioning import Conditioning
-from supir_core.denoiser import Denoiser, Subject, denoise_together
+from supir_core.denoiser import Denoiser, Subject, denoise_together, latent_tiling
 from supir_core.presets import load_preset
 from supir_core.samplers import Query
 from supir_core.schedule import sigma_table
@@ -44,7 +44,9 @@ def prompt(*numbers: float) -> Conditioning:
 
 def subject(*settings: str, cond: Conditioning | None = None, size: tuple[int, int] = (8, 8)) -> Subject:
     look = load_preset("demo", ["tile.size_lat=8", "tile.stride_lat=4", *settings])
-    return Subject(torch.zeros(1, 4, *size), cond or prompt(1.0), prompt(0.0), look)
+    x = torch.zeros(1, 4, *size)
+    tiling = latent_tiling(x, look.tile, lambda height, width: height * width)
+    return Subject(x, cond or prompt(1.0), prompt(0.0), look, tiling)
 
 
 def query(sigma: float = 1.0, sigma_hat: float | None = None, size: tuple[int, int] = (8, 8)) -> Query:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from supir_core.noise import Noise
-from supir_core.presets import Color, Control, Guidance, Preset, Pull, Sampling, Size, Text, Tile
+from supir_core.presets import Color, Control, Guidance, Preset, Pull, Sampling, Size, Stage1, Text, Tile
 
 POSTERIOR_SEED = 5000  # these count from a case's noise_seed_base; churn noise of step i has seed i
 START_SEED = 90
@@ -75,11 +75,12 @@ def preset(
         name="parity",
         purpose="the golden data's settings",
         size=Size(upscale=1.0, min_size_px=64, short_side_px=None),
-        sampling=Sampling("euler", num_steps, churn, s_noise, seed=0),
+        stage1=Stage1("denoise"),
+        sampling=Sampling("euler", num_steps, churn, eta=1.0, s_noise=s_noise, seed=0),
         guidance=Guidance(*guidance),
         pull=Pull(restore_cfg if restore_cfg > 0 else None),
         control=Control(*control),
         text=Text(positive, negative),
-        tile=Tile(*tile),
+        tile=Tile("published", *tile),
         color=Color(color),  # type: ignore[arg-type]
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from tests.parity.golden import GoldenFile
@@ -21,7 +22,7 @@ class Line:
     file: str
     case: str
     group: str
-    status: Literal["ok", "FAIL", "skipped"]
+    status: Literal["ok", "FAIL", "skipped", "differs"]
     note: str = ""
     tensors: int = 0  # how many were compared
     error: float = math.nan  # of the worst, in the limit's unit
@@ -71,6 +72,12 @@ class Report:
         file.look_at(names)
         self.add(Line(file.name, case, "", "skipped", f"{len(names)} tensors: {reason}"))
 
+    def differ(self, file: GoldenFile, case: str, name: str, ours: Tensor, reason: str) -> None:
+        """A tensor that is made otherwise than the golden one on purpose: its PSNR against ours, on our range."""
+        span, error = (ours.max() - ours.min()).double(), (ours.double() - file[name].double()).square().mean()
+        psnr = float(10 * torch.log10(span.square() / error))
+        self.add(Line(file.name, case, name.removeprefix(f"{case}."), "differs", f"{psnr:.1f} dB: {reason}"))
+
     def group(self, file: GoldenFile, case: str, group: str, limit: Limit) -> Group:
         """A context in which tensors are compared; it adds one line when it ends, also if it ends in an error."""
         return Group(self, file, case, group, limit.times(self.slack))
@@ -97,6 +104,11 @@ class Report:
                 {"file": line.file, "case": line.case, "reason": line.note}
                 for line in self.lines
                 if line.status == "skipped"
+            ],
+            "differing": [
+                {"file": line.file, "case": line.case, "group": line.group, "note": line.note}
+                for line in self.lines
+                if line.status == "differs"
             ],
             "absent": self.absent,
             "unchecked": self.unchecked,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pipeline.settings import RunSettings
 from supir_core.errors import WeightsError
-from supir_core.restorer import Photo, plan_photo
+from supir_core.restorer import Photo, Restored, plan_photo
 
 POISON = "poison"  # a photo with this in its id kills its worker
 FAULT = "fault"  # raises
@@ -65,7 +65,7 @@ class PretendRestorer:
     def __init__(self, orders: Pretend):
         self._orders = orders
 
-    def restore(self, photos: Sequence[Photo]) -> list[Tensor]:
+    def restore(self, photos: Sequence[Photo]) -> list[Restored]:
         ids = [photo.photo_id for photo in photos]
         if self._orders.journal is not None:
             with self._orders.journal.open("a", encoding="utf-8") as journal:
@@ -77,7 +77,7 @@ class PretendRestorer:
             raise RuntimeError("this restorer has a fault")
         if any(HUNGER in photo_id for photo_id in ids):
             raise torch.OutOfMemoryError("tried to allocate 20 GiB")
-        return [enlarged(photo) for photo in photos]
+        return [Restored(enlarged(photo), []) for photo in photos]
 
 
 def enlarged(photo: Photo) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from torch import Tensor
 
 from pipeline import commit, flow, rows
 from pipeline.attempts import MAX_ATTEMPTS, start_attempts
@@ -20,7 +19,7 @@ from pipeline.restore_stage import LoadRestorer, RestoreStage
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
-from supir_core.restorer import Photo, Restorer
+from supir_core.restorer import Photo, Restored, Restorer
 from tests.pipeline.photographs import encoded, jpeg, picture, put
 from tests.pipeline.pretend import Pretend
 from tests.pipeline.runs import plan_for, settings_for, view
@@ -166,7 +165,7 @@ class Watched:
         self.sizes = []
         return self
 
-    def restore(self, photos: Sequence[Photo]) -> list[Tensor]:
+    def restore(self, photos: Sequence[Photo]) -> list[Restored]:
         self.sizes.append(len(photos))
         return self._restorer.restore(photos)
 
