@@ -34,9 +34,10 @@ class Map(Protocol):
 
 @dataclass
 class Budget:
-    """Bytes that kept maps may take at one time."""
+    """Bytes that kept maps may take at one time, and one strip of a map that is not kept."""
 
     limit_bytes: int
+    strip_bytes: int
     used_bytes: int = 0
 
     def fits(self, like: Map, element_bytes: int) -> bool:
@@ -44,52 +45,53 @@ class Budget:
         return self.used_bytes + _numel(like) * element_bytes <= self.limit_bytes
 
 
-def decode(decoder: Decoder, z: Tensor, budget_bytes: int) -> Tensor:
+def decode(decoder: Decoder, z: Tensor, budget_bytes: int, strip_bytes: int = STRIP_BYTES) -> Tensor:
     """Image (B, 3, H, W) of a latent (B, 4, h, w) after `post_quant_conv`.
 
     Args:
         decoder: the network.
         z: the latent.
         budget_bytes: what kept feature maps should take at most; the two maps of a residual block are kept regardless.
+        strip_bytes: of one strip of a map that is not kept.
     """
-    budget = Budget(budget_bytes)
+    budget = Budget(budget_bytes, strip_bytes)
     node: Map = Kept(decoder.mid(decoder.conv_in(z)))
     for level in reversed(cast(list[Level], list(decoder.up))):
         node = _level(node, level, budget)
         if hasattr(level, "upsample"):
             node = _kept_if_it_fits(Conv(Upsampled(node), level.upsample.conv), budget)
-    return _whole(Conv(_normed(node, decoder.norm_out), decoder.conv_out))
+    return _whole(Conv(_normed(node, decoder.norm_out, budget), decoder.conv_out), budget)
 
 
-def encode(encoder: Encoder, x: Tensor, budget_bytes: int) -> Tensor:
+def encode(encoder: Encoder, x: Tensor, budget_bytes: int, strip_bytes: int = STRIP_BYTES) -> Tensor:
     """The raw output (B, 2 * latent_channels, h, w), before `quant_conv`, of an image (B, 3, H, W)."""
-    budget = Budget(budget_bytes)
+    budget = Budget(budget_bytes, strip_bytes)
     node: Map = _kept_if_it_fits(Conv(Kept(x), encoder.conv_in), budget)
     for level in cast(list[Level], list(encoder.down)):
         node = _level(node, level, budget)
         if hasattr(level, "downsample"):
-            node = Kept(_whole(StridedConv(node, level.downsample.conv)))
-    h = encoder.mid(_whole(node))
+            node = Kept(_whole(StridedConv(node, level.downsample.conv), budget))
+    h = encoder.mid(_whole(node, budget))
     return encoder.conv_out(F.silu(encoder.norm_out(h)))
 
 
 def _level(node: Map, level: Level, budget: Budget) -> Map:
     for block in level.block:
-        kept = Kept(_whole(_res_block(node, cast(ResBlock, block), budget)))
+        kept = Kept(_whole(_res_block(node, cast(ResBlock, block), budget), budget))
         budget.used_bytes = kept.data.nbytes
         node = kept
     return node
 
 
 def _res_block(node: Map, block: ResBlock, budget: Budget) -> Map:
-    h = _kept_if_it_fits(Conv(_normed(node, block.norm1), block.conv1), budget)
-    h = Conv(_normed(h, block.norm2), block.conv2)
+    h = _kept_if_it_fits(Conv(_normed(node, block.norm1, budget), block.conv1), budget)
+    h = Conv(_normed(h, block.norm2, budget), block.conv2)
     return Sum(h, Conv(node, block.nin_shortcut) if hasattr(block, "nin_shortcut") else node)
 
 
 def _kept_if_it_fits(node: Map, budget: Budget) -> Map:
     element_bytes = node.rows(0, 1).element_size()
-    return Kept(_whole(node)) if budget.fits(node, element_bytes) else node
+    return Kept(_whole(node, budget)) if budget.fits(node, element_bytes) else node
 
 
 def _numel(node: Map) -> int:
@@ -97,20 +99,20 @@ def _numel(node: Map) -> int:
     return b * c * h * w
 
 
-def _strips(node: Map) -> Iterator[tuple[int, Tensor]]:
+def _strips(node: Map, budget: Budget) -> Iterator[tuple[int, Tensor]]:
     """(top, rows) of every strip."""
     b, c, height, width = node.shape
-    step = max(4, STRIP_BYTES // (b * c * width * 4))
+    step = max(4, budget.strip_bytes // (b * c * width * 4))
     for top in range(0, height, step):
         yield top, node.rows(top, min(height, top + step))
 
 
-def _whole(node: Map) -> Tensor:
+def _whole(node: Map, budget: Budget) -> Tensor:
     """All rows as one tensor."""
     if isinstance(node, Kept):
         return node.data
     out: Tensor | None = None
-    for top, strip in _strips(node):
+    for top, strip in _strips(node, budget):
         out = strip.new_empty(node.shape) if out is None else out
         out[:, :, top : top + strip.shape[2]] = strip
     assert out is not None
@@ -207,12 +209,12 @@ class Normed:
         return F.silu(torch.addcmul(self._shift, x.float(), self._scale)).to(x.dtype)
 
 
-def _normed(source: Map, norm: nn.GroupNorm) -> Normed:
+def _normed(source: Map, norm: nn.GroupNorm, budget: Budget) -> Normed:
     """GroupNorm with the statistics of the whole map (one pass over it), then SiLU."""
     b, c, height, width = source.shape
     total = torch.zeros(b, norm.num_groups, dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for _, strip in _strips(source):
+    for _, strip in _strips(source, budget):
         groups = strip.double().unflatten(1, (norm.num_groups, -1)).flatten(2)
         total += groups.sum(dim=2).cpu()
         squares += groups.square().sum(dim=2).cpu()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from supir_core.conditioning import condition
+from supir_core.conditioning import condition, join_prompt
 from supir_core.networks.blocks import timestep_embedding
 from supir_core.networks.dims import DEMO
 from supir_core.networks.text import END_OF_TEXT, PROMPT_TOKENS, TextEncoders, Tokenizer, clip_l_ids
@@ -51,3 +51,25 @@ def test_the_two_encoders_pad_differently() -> None:
     assert ids[0, 3:].eq(0).all()
     assert clip_l_ids(ids)[0, 2:].eq(END_OF_TEXT).all()
     assert torch.equal(clip_l_ids(ids)[0, :3], ids[0, :3])
+
+
+# Prompts that do not fit
+
+
+def test_a_short_caption_and_its_suffix_are_joined_as_they_are() -> None:
+    assert join_prompt(Tokenizer(), "a cat", " Sharp photo.") == ("a cat Sharp photo.", False)
+
+
+def test_a_long_caption_is_cut_at_a_word_and_the_suffix_is_kept() -> None:
+    tokenizer = Tokenizer()
+    words = [f"word{i}" for i in range(80)]
+    prompt, truncated = join_prompt(tokenizer, " ".join(words), ", sharp, detailed")
+    assert truncated and prompt.endswith(", sharp, detailed")
+    kept = prompt.removesuffix(", sharp, detailed").split()
+    assert kept == words[: len(kept)] and kept
+    assert tokenizer.count(prompt) <= 77 < tokenizer.count(" ".join(words[: len(kept) + 1]) + ", sharp, detailed")
+
+
+def test_a_suffix_that_fills_the_prompt_leaves_no_caption() -> None:
+    suffix = ", sharp" * 60
+    assert join_prompt(Tokenizer(), "a cat", suffix) == (suffix, True)
