@@ -201,7 +201,7 @@ def _from_text(raw: str) -> Any:
 def _parse(kind: Any, values: Any, path: str) -> Any:
     """Build a dataclass from a table, strictly."""
     if not isinstance(values, Mapping):
-        raise PresetError(f"{path or 'the preset'} must be a table of keys")
+        raise PresetError(f"{path.rstrip('.') or 'the preset'} must be a table of keys")
     hints = typing.get_type_hints(kind)
     known = {f.name for f in fields(kind)}
     for key in values:
