@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from supir_core.errors import WeightsError
-from supir_core.models import model_digest
+from supir_core.models import model_digest, read_dims
 from supir_core.networks.dims import FULL, ClipDims, ModelDims, TextDims, UNetDims, VaeDims
 from supir_core.weights import (
     PREFIXES,
@@ -155,6 +155,10 @@ def test_a_model_json_that_does_not_parse(text: str, model: Path) -> None:
     (model / "model.json").unlink()
     (model / "model.json").write_text(text)
     failure(model, "weights-config")
+
+
+def test_without_a_model_json_the_dimensions_are_sdxls(tmp_path: Path) -> None:
+    assert read_dims(str(tmp_path)) == FULL
 
 
 def test_the_digest_follows_the_weights_and_not_the_names_of_the_files(model: Path) -> None:
