@@ -18,7 +18,7 @@ fi
 
 input=examples/photos
 output=demo-output
-query="select photo_id, status, error_code, width, height, seconds from photos order by photo_id"
+query="select photo_id, status, error_code, caption_source, width, height from photos order by photo_id"
 
 # A second run on the same output would find everything done and restore nothing.
 rm -rf "$output"
@@ -39,6 +39,8 @@ if [ "$code" -ne 0 ] && [ "$code" -ne 3 ]; then
   echo "error: supir run ended with exit code $code" >&2
   exit "$code"
 fi
+
+echo "(exit code $code: damaged/truncated.jpg is half a file, to show what happens to such photos)"
 
 show supir index "$output" --sql "\"$query\""
 supir index "$output" --sql "$query"

@@ -58,6 +58,15 @@ class PackedDtype(StrEnum):
     fp32 = "fp32"
 
 
+class NumberType(StrEnum):
+    """What the networks compute in; float8 stores their weights in 8 bits."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float8 = "float8"
+
+
 Preset = Annotated[
     str | None,
     typer.Option(
@@ -83,7 +92,9 @@ Model = Annotated[
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, cpu. Default: a GPU if there is one.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. Default: bfloat16 on a GPU.")]
+Dtype = Annotated[
+    NumberType | None, typer.Option(help="Of the networks. Default: bfloat16 on a GPU, float32 on the processor.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for scripts.")]
 
 
@@ -117,7 +128,12 @@ def run(
     model: Model = "demo",
     format_: Annotated[OutputFormat, typer.Option("--format", help="File format of the results.")] = OutputFormat.png,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N photos, by path.")] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Also try again what failed in an earlier run.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also try again what failed in an earlier run.")
+    ] = False,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Restore every photo of the input again, also what is done.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Restore workers. Default: one per GPU, or one on the processor.")
     ] = None,
@@ -154,6 +170,7 @@ def run(
                 format=format_.value,
                 limit=limit,
                 retry_failed=retry_failed,
+                redo=redo,
                 workers=workers,
                 gpus_per_worker=gpus_per_worker,
                 photos_per_batch=photos_per_batch,
@@ -161,7 +178,7 @@ def run(
                 max_megapixels=max_megapixels,
                 address=address,
                 device=device,
-                dtype=dtype,
+                dtype=dtype.value if dtype else None,
             ),
             progress.value,
             json_,
@@ -200,7 +217,7 @@ def restore(
             caption=caption,
             tile_batch=tile_batch,
             device=device,
-            dtype=dtype,
+            dtype=dtype.value if dtype else None,
             as_json=json_,
         )
     )

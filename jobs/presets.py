@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from supir_core.presets import OFF, Preset, load_preset, names
+from supir_core.presets import OFF, Preset, load_preset, names, shipped_text
 
 
 def show_all(as_json: bool) -> None:
@@ -44,6 +44,9 @@ def show(name: str, changes: Sequence[str], as_json: bool) -> None:
     values = preset.to_dict()
     if as_json:
         sys.stdout.write(json.dumps({**values, "digest": preset.digest}) + "\n")
+        return
+    if name in names() and not changes:
+        sys.stdout.write(f"# digest {preset.digest}\n{shipped_text(name)}")
         return
     lines = [f"# digest {preset.digest}"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]

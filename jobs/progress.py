@@ -45,7 +45,7 @@ class RunProgress:
     @property
     def seconds(self) -> float:
         """Since the start."""
-        return time.monotonic() - self._start
+        return max(time.monotonic() - self._start, 1e-3)
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Count finished index rows."""
@@ -59,9 +59,13 @@ class RunProgress:
             self._line()
 
     def _text(self) -> str:
-        left = self.total - self.done - self.failed
-        rate = self.megapixels / max(self.seconds, 1e-3)
-        return f"{self.done} done, {self.failed} failed, {left} left, {rate:.2f} MP/s"
+        finished = self.done + self.failed
+        left = self.total - finished
+        text = f"{self.done} done, {self.failed} failed, {left} left, {self.megapixels / self.seconds:.3g} MP/s"
+        if finished and left:
+            minutes = self.seconds / finished * left / 60
+            text += f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
+        return text
 
     def _line(self) -> None:
         self._said = time.monotonic()

@@ -13,13 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jobs.run import choose_preset
 from pipeline.caption_stage import captioned
-from pipeline.photos.decode import decode
-from pipeline.photos.encode import EXTENSIONS, check_fits, encode
+from pipeline.photos.decode import check_name, decode
+from pipeline.photos.encode import EXTENSIONS, FORMATS, check_fits, encode
 from pipeline.storage import Store, split_uri
 from supir_core import models
 from supir_core.errors import InputError
-from supir_core.image import to_uint8
-from supir_core.restorer import Photo, Restorer, plan_photo
 
 
 def restore(
@@ -45,17 +43,24 @@ def restore(
     extension = PurePosixPath(target).suffix.lower().lstrip(".")
     if extension not in EXTENSIONS:
         raise InputError(f"{target} must end in {', '.join('.' + e for e in EXTENSIONS)}", code="format")
-    store, name = split_uri(str(Store(source).uri()))
-    if Store(source).uri() == Store(target).uri():
+    place = Store(source)
+    if place.exists() and not place.is_file():
+        raise InputError(f"{source} is a folder", hint="supir run --input FOLDER --output FOLDER", code="format")
+    store, name = split_uri(place.uri())
+    if place.uri() == Store(target).uri():
         raise InputError(f"{target} is the photo itself", hint="give the result another name", code="output-in-input")
+    check_name(name)
     decoded = decode(store.read(name))
     if caption is None:
         caption = captioned({"sidecar": None, "uri": store.uri(name)})["caption"]
-    subject = Photo(name, decoded.pixels, look, caption or "")
-    size = plan_photo(subject)
-    check_fits(size.height, size.width, EXTENSIONS[extension])
     console = Console(stderr=True)
     with console.status("loading the networks"):
+        from supir_core.image import to_uint8  # noqa: PLC0415  # brings torch: not before the input has been checked
+        from supir_core.restorer import Photo, Restorer, plan_photo  # noqa: PLC0415
+
+        subject = Photo(name, decoded.pixels, look, caption or "")
+        size = plan_photo(subject)
+        check_fits(size.height, size.width, EXTENSIONS[extension])
         restorer = Restorer.load(model, device=device, dtype=dtype, batch=tile_batch)
     notice = models.notice(model)
     if notice:
@@ -64,6 +69,9 @@ def restore(
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("sampling", total=look.sampling.num_steps)
         result = restorer.restore([subject], lambda step: progress.update(task, completed=step))[0]
+    warnings = decoded.warnings + result.warnings
+    if decoded.alpha is not None and not FORMATS[EXTENSIONS[extension]].alpha:
+        warnings.append("alpha-dropped")
     picture = encode(to_uint8(result.image), EXTENSIONS[extension], grey=decoded.grey, alpha=decoded.alpha)
     out_store, out_name = split_uri(str(Store(target).uri()))
     out_store.write(out_name, picture)
@@ -76,7 +84,7 @@ def restore(
         "preset_digest": look.digest,
         "model": model,
         "caption": caption,
-        "warnings": decoded.warnings + result.warnings,
+        "warnings": warnings,
         "notice": notice,
         "seconds": round(time.monotonic() - start, 2),
     }
@@ -86,3 +94,5 @@ def restore(
         Console(markup=False).print(
             f"{facts['image']}: {size.width}x{size.height}, preset {look.folder}, {facts['seconds']} s", soft_wrap=True
         )
+        for warning in warnings:
+            console.print(f"note: {warning}")

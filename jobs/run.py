@@ -39,6 +39,7 @@ class Request:
     format: str
     limit: int | None
     retry_failed: bool
+    redo: bool
     workers: int | None
     gpus_per_worker: float | None
     photos_per_batch: int
@@ -63,33 +64,35 @@ def run(request: Request, progress_style: str, as_json: bool) -> int:
     seconds = 0.0
     if plan.todo.num_rows:
         seconds = _run_flow(settings, store, manifest, plan, progress_style, console)
-    summary = report.summarize(store, settings)
-    failed = plan.failed_before + summary.failed_now
+    summary = report.summarize(store, manifest, settings.preset.digest)
+    outcome = Outcome(manifest, plan, summary, seconds)
     if as_json:
-        facts = {
-            "run": settings.run if plan.todo.num_rows else None,
-            "photos": manifest.photos.num_rows,
-            "todo": plan.todo.num_rows,
-            "restored": summary.restored_now,
-            "failed": summary.failed_now,
-            "restored_before": plan.done_before,
-            "failed_before": plan.failed_before,
-            "reasons": summary.reasons,
-            "ignored": manifest.ignored,
-            "megapixels_total": summary.megapixels,
-            "seconds": round(seconds, 2),
-            "output": store.uri(),
-            "images": store.uri(f"images/{settings.preset.folder}"),
-            "preset": settings.preset.name,
-            "preset_digest": settings.preset.digest,
-            "notice": notice,
-        }
-        sys.stdout.write(json.dumps(facts, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(_facts(settings, store, outcome), ensure_ascii=False) + "\n")
     elif plan.todo.num_rows:
-        _show(console, manifest, plan, summary, settings, seconds)
+        _show(console, settings, outcome)
     else:
         console.print(_nothing_to_do(plan))
-    return exits.SOME_FAILED if failed else exits.DONE
+    return exits.SOME_FAILED if summary.failed else exits.DONE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run started from and where it ended."""
+
+    manifest: Manifest
+    plan: Plan
+    summary: report.Summary
+    seconds: float
+
+    @property
+    def restored_now(self) -> int:
+        """Restored photos that were not restored before this run."""
+        return self.summary.restored - self.plan.done_before
+
+    @property
+    def failed_now(self) -> int:
+        """Failed photos that had not failed before this run."""
+        return self.summary.failed - self.plan.failed_before
 
 
 def _run_flow(
@@ -97,12 +100,18 @@ def _run_flow(
 ) -> float:
     """Restore the photos of the plan; the seconds that it took."""
     already = f", {plan.done_before} done before" if plan.done_before else ""
-    console.print(f"run {settings.run}: {plan.todo.num_rows} photos to restore{already}; starting workers")
+    console.print(
+        f"run {settings.run}: photos to restore: {plan.todo.num_rows}{already}; "
+        "starting Ray and loading the networks, which takes a while"
+    )
     with console.status("loading Ray and the networks"):
         from pipeline import flow  # noqa: PLC0415  # brings ray and torch, which a run with nothing to do can spare
+        from supir_core.precision import check_device  # noqa: PLC0415
         from supir_core.weights import check_model  # noqa: PLC0415
 
         check_model(settings.model)
+        if not settings.address:
+            check_device(settings.device)
     settings.save(store, photos=manifest.photos.num_rows, todo=plan.todo.num_rows, ignored=manifest.ignored)
     with RunProgress(plan.todo.num_rows, progress_style) as progress:
         flow.run(settings, plan.todo, progress.add)
@@ -151,25 +160,41 @@ def _nothing_to_do(plan: Plan) -> str:
     return text
 
 
-def _show(
-    console: Console,
-    manifest: Manifest,
-    plan: Plan,
-    summary: report.Summary,
-    settings: RunSettings,
-    seconds: float,
-) -> None:
+def _facts(settings: RunSettings, store: Store, outcome: Outcome) -> dict[str, Any]:
+    """What `--json` prints."""
+    plan, summary = outcome.plan, outcome.summary
+    return {
+        "run": settings.run if plan.todo.num_rows else None,
+        "photos": outcome.manifest.photos.num_rows,
+        "todo": plan.todo.num_rows,
+        "restored": outcome.restored_now,
+        "failed": outcome.failed_now,
+        "restored_before": plan.done_before,
+        "failed_before": plan.failed_before,
+        "reasons": summary.reasons,
+        "ignored": outcome.manifest.ignored,
+        "megapixels_total": summary.megapixels,
+        "seconds": round(outcome.seconds, 2),
+        "output": store.uri(),
+        "images": store.uri(f"images/{settings.preset.folder}"),
+        "preset": settings.preset.name,
+        "preset_digest": settings.preset.digest,
+        "notice": models.notice(settings.model),
+    }
+
+
+def _show(console: Console, settings: RunSettings, outcome: Outcome) -> None:
+    plan, summary, ignored = outcome.plan, outcome.summary, outcome.manifest.ignored
     table = Table(box=None, show_header=False, padding=(0, 2))
-    table.add_row("restored", str(summary.restored_now), "")
-    table.add_row("failed", str(summary.failed_now), "" if not summary.failed_now else "why:")
+    table.add_row("restored", str(outcome.restored_now), f"and {plan.done_before} before" if plan.done_before else "")
+    before = f"and {plan.failed_before} before (--retry-failed tries them again)" if plan.failed_before else ""
+    table.add_row("failed", str(outcome.failed_now), before)
     for code, count in summary.reasons.items():
         table.add_row("", "", Text(f"{code}: {count}, such as {summary.examples[code]}"))
-    if plan.done_before or plan.failed_before:
-        table.add_row("before", str(plan.done_before + plan.failed_before), f"{plan.failed_before} of them failed")
-    if manifest.ignored:
-        files = ", ".join(f"{count} {extension}" for extension, count in sorted(manifest.ignored.items()))
-        table.add_row("ignored", str(sum(manifest.ignored.values())), f"not photos: {files}")
-    table.add_row("time", f"{seconds:.1f} s", f"preset {settings.preset.folder}, model {settings.model}")
+    if ignored:
+        files = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
+        table.add_row("ignored", str(sum(ignored.values())), Text(f"not photos: {files}"))
+    table.add_row("time", f"{outcome.seconds:.1f} s", f"preset {settings.preset.folder}, model {settings.model}")
     console.print(table)
     console.print(f"pictures: {Store(settings.output).uri(f'images/{settings.preset.folder}')}")
     console.print(f"index: supir index {settings.output}")

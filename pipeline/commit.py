@@ -13,7 +13,7 @@ from pipeline import rows
 from pipeline.photos.encode import FORMATS
 from pipeline.rows import Row
 from pipeline.storage import Store
-from supir_core.errors import StorageError
+from supir_core.errors import PhotoError, StorageError
 
 
 def image_path(look: str, path: str, format_name: str) -> str:
@@ -27,16 +27,28 @@ def record_path(look: str, path: str) -> str:
 
 
 def find(store: Store, look: str, path: str, same: Row) -> Row | None:
-    """The record at a photo's place, if it has the values of `same`: it is of this photo, version and model."""
+    """The record at a photo's place, if it has the values of `same`: it is of this version and model.
+
+    Raises:
+        PhotoError: it is another photo's (`output-taken`).
+        StorageError: it cannot be read.
+    """
     data = store.read_if_any(record_path(look, path))
     if data is None:
         return None
     try:
         row: Row = json.loads(data)
         row["finished_at"] = datetime.datetime.fromisoformat(row["finished_at"])
+        theirs = row["photo_id"]
     except (ValueError, KeyError, TypeError) as error:
         uri = store.uri(record_path(look, path))
         raise StorageError(f"{uri} is not a record: {error}", hint="delete it to restore the photo again") from error
+    if theirs != same["photo_id"]:
+        raise PhotoError(
+            f"the result of photo_id {theirs!r} lies where this one's would",
+            hint="give another --output; a photo that has changed is restored again with --redo",
+            code="output-taken",
+        )
     return row if all(row.get(name) == value for name, value in same.items()) else None
 
 

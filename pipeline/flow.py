@@ -29,7 +29,7 @@ from pipeline.restore_stage import LoadRestorer, RestoreStage, load_restorer
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
-from supir_core.errors import InputError
+from supir_core.errors import ClusterError, InputError
 
 ROUND_ROWS = 200_000  # the driver keeps about 1.4 KB per row and operator until an execution ends
 NO_PROGRESS_TIMEOUT_S = 12 * 3600  # an execution that waits this long for a machine is given up
@@ -126,7 +126,7 @@ def _cluster(settings: RunSettings) -> Iterator[None]:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray's own worries; ours are rows
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
         if settings.address:
-            ray.init(address=settings.address, **quiet)
+            _connect(settings.address, quiet)
         else:
             with _silent_stderr():
                 ray.init(address="local", include_dashboard=False, **quiet)
@@ -134,11 +134,20 @@ def _cluster(settings: RunSettings) -> Iterator[None]:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # the command line shows its own, in photos
         context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         yield
     finally:
         if started:
             ray.shutdown()
+
+
+def _connect(address: str, options: dict[str, Any]) -> None:
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"no Ray cluster at {address}: {error}".splitlines()[0], hint="leave --address out to use this machine"
+        ) from error
 
 
 @contextmanager
@@ -161,7 +170,10 @@ def _unwrapped(attempts: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = ray.get(attempts.refusal.remote())
+        try:
+            reason = ray.get(attempts.refusal.remote())
+        except ray.exceptions.RayError as lost:
+            raise ClusterError("the Ray cluster went away", hint="the same command goes on from here") from lost
         if reason is not None:
             raise reason from error
         raise

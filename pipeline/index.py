@@ -72,8 +72,8 @@ def exists(store: Store) -> bool:
     return bool(_parts(store))
 
 
-def query(store: Store, sql: str) -> pa.Table:
-    """The answer to a query over the view `photos`.
+def query(store: Store, sql: str, **tables: pa.Table) -> pa.Table:
+    """The answer to a query over the view `photos` and, by their names, over other tables.
 
     Raises:
         InputError: there is no index (`no-index`), or the query is wrong (`sql`).
@@ -86,6 +86,8 @@ def query(store: Store, sql: str) -> pa.Table:
     with duckdb.connect() as connection:
         connection.register("every_row", store.dataset(parts, rows.INDEX))
         connection.execute(_NEWEST)
+        for name, table in tables.items():
+            connection.register(name, table)
         try:
             answer = connection.sql(sql)
             if answer is None:

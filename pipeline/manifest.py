@@ -14,7 +14,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from pipeline import rows
-from pipeline.photos.decode import EXTENSIONS
+from pipeline.photos.decode import EXTENSIONS, PHOTO_EXTENSIONS
 from pipeline.rows import Row
 from pipeline.storage import Entry, Store, split_uri
 from supir_core.errors import InputError
@@ -65,6 +65,8 @@ def _list(source: str) -> tuple[list[Row], dict[str, int]]:
     store = Store(source)
     if store.is_file():
         store, name = split_uri(source)
+        if _suffix(name) not in PHOTO_EXTENSIONS:
+            return [], {}
         entries = [entry for entry in store.entries(name) if entry.path == name]
         return [_photo(store, entry, None) for entry in entries], {}
     if not store.exists():
@@ -73,7 +75,7 @@ def _list(source: str) -> tuple[list[Row], dict[str, int]]:
     captions = {entry.path for entry in entries if _suffix(entry.path) == CAPTION_SUFFIX}
     photos, others = [], []
     for entry in entries:
-        if _suffix(entry.path) in EXTENSIONS and _is_text(entry.path):
+        if _kind(entry.path) in PHOTO_EXTENSIONS:
             sidecar = next((path for path in caption_paths(entry.path) if path in captions), "")
             photos.append(_photo(store, entry, sidecar))
         else:
@@ -92,8 +94,12 @@ def _is_text(path: str) -> bool:
 
 
 def _kind(path: str) -> str:
-    """What the summary calls a file that is not restored."""
-    return (_suffix(path) or "without extension") if _is_text(path) else "with a name that is not UTF-8"
+    """A file's extension, or what sets it apart from photos."""
+    if not _is_text(path):
+        return "with a name that is not UTF-8"
+    if any(part.startswith(".") for part in path.split("/")):  # such as the ._ twins that macOS leaves
+        return "hidden"
+    return _suffix(path) or "without extension"
 
 
 def _suffix(path: str) -> str:
@@ -131,7 +137,9 @@ def _read_list(source: str, suffix: str) -> list[Row]:
         raise InputError(f"{source} does not parse: {error}", code="manifest") from error
     if "uri" not in listed.column_names:
         raise InputError(
-            f"{source} has no column uri", hint="columns: uri, and if you like photo_id and caption", code="manifest"
+            f"{source} has no column uri, but {', '.join(listed.column_names)}",
+            hint="columns, separated by commas in a .csv: uri, and if you like photo_id and caption",
+            code="manifest",
         )
     folder = store.uri()
     known = [column for column in ("uri", "photo_id", "caption") if column in listed.column_names]
@@ -143,8 +151,9 @@ def _from_list(row: Row, folder: str, source: str) -> Row:
     if not isinstance(uri, str) or PurePosixPath(uri).name in ("", ".."):
         raise InputError(f"{source} has a row without a uri", code="manifest")
     relative = "://" not in uri and not uri.startswith("/")
+    own_id = "" if row.get("photo_id") is None else str(row["photo_id"])
     return {
-        "photo_id": str(uri if row.get("photo_id") in (None, "") else row["photo_id"]),
+        "photo_id": own_id or uri,
         "uri": f"{folder}/{uri}" if relative else uri,
         "path": safe_path(uri.partition("://")[2] or uri),
         "caption": None if row.get("caption") in (None, "") else str(row["caption"]),

@@ -39,15 +39,19 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
         if set(found[column].to_pylist()) - {ours}:
             raise InputError(
                 f"{settings.output} holds pictures of preset {settings.preset.folder} {what}",
-                hint="give another --output, or change the preset's seed to tell the looks apart",
+                hint="give another --output, or tell the looks apart with --set sampling.seed=1235",
                 code="other-model" if column == "model_digest" else "other-format",
             )
     had = {(row["photo_id"], row["source_version"]): row["status"] for row in found.to_pylist()}
     ids = zip(manifest.photos["photo_id"].to_pylist(), manifest.photos["source_version"].to_pylist(), strict=True)
     status = [had.get(key) for key in ids]
-    again = {None, rows.FAILED} if settings.retry_failed else {None}
+    again: set[str | None] = {None}
+    if settings.retry_failed or settings.redo:
+        again.add(rows.FAILED)
+    if settings.redo:
+        again.add(rows.RESTORED)
     return Plan(
         todo=manifest.photos.filter(pa.array([s in again for s in status], pa.bool_())),
-        done_before=status.count(rows.RESTORED),
-        failed_before=0 if settings.retry_failed else status.count(rows.FAILED),
+        done_before=0 if rows.RESTORED in again else status.count(rows.RESTORED),
+        failed_before=0 if rows.FAILED in again else status.count(rows.FAILED),
     )

@@ -25,8 +25,8 @@ import torch
 
 from pipeline import commit, rows
 from pipeline.attempts import MAX_ATTEMPTS, Gate
-from pipeline.photos.decode import Decoded, decode
-from pipeline.photos.encode import check_fits, encode
+from pipeline.photos.decode import check_name, decode
+from pipeline.photos.encode import FORMATS, check_fits, encode
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.storage import Store, split_uri
@@ -87,16 +87,21 @@ class RestoreStage:
                 "format": self._settings.format,
             }
             found = commit.find(self._output, self._settings.preset.folder, photo["path"], same)
-        except StorageError as error:
+        except SupirError as error:
             return self._stamped(self._new_row(photo) | _failure(error))
-        if found is not None and not (self._settings.retry_failed and found["status"] == rows.FAILED):
-            return found  # an earlier run committed it and was ended before it stood in the index
+        if found is not None and not self._is_to_be_done_again(found):
+            return found  # it was committed by a worker or a run that was ended before it stood in the index
         begun = ray.get(self._attempts.begun.remote(photo["photo_id"]))
         with self._gate.alone() if begun else self._gate.ordinary():
             ray.get(self._attempts.begin.remote(photo["photo_id"]))
             row = self._finished(photo, begun)
             self._attempts.end.remote(photo["photo_id"])
         return row
+
+    def _is_to_be_done_again(self, found: Row) -> bool:
+        settings = self._settings
+        asked = settings.redo or (settings.retry_failed and found["status"] == rows.FAILED)
+        return asked and found["run"] != settings.run
 
     def _finished(self, photo: Row, begun: int) -> Row:
         """The photo's committed row, restored or failed."""
@@ -137,6 +142,7 @@ class RestoreStage:
         """The finished picture file; fills in what is learnt on the way."""
         start = time.monotonic()
         store, name = split_uri(photo["uri"])
+        check_name(name)
         data = store.read(name)
         row |= {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}
         decoded = decode(data)
@@ -155,7 +161,9 @@ class RestoreStage:
         row["restore_s"] = time.monotonic() - start
         row["warnings"] += warnings
         row["height"], row["width"] = pixels.shape[:2]
-        return self._encode(pixels, decoded)
+        if decoded.alpha is not None and not FORMATS[self._settings.format].alpha:
+            row["warnings"].append("alpha-dropped")
+        return encode(pixels, self._settings.format, grey=decoded.grey, alpha=decoded.alpha)
 
     def _check(self, subject: Photo) -> None:
         size = plan_photo(subject)
@@ -167,9 +175,6 @@ class RestoreStage:
                 hint="raise --max-megapixels, or lower size.upscale",
                 code="too-large",
             )
-
-    def _encode(self, pixels: np.ndarray, decoded: Decoded) -> bytes:
-        return encode(pixels, self._settings.format, grey=decoded.grey, alpha=decoded.alpha)
 
     def _stamped(self, row: Row) -> Row:
         return row | {"finished_at": datetime.datetime.now(datetime.UTC)}

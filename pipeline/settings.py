@@ -23,7 +23,8 @@ class RunSettings:
     model_digest: str
     format: str
     limit: int | None  # restore at most this many photos
-    retry_failed: bool
+    retry_failed: bool  # also what failed in an earlier run
+    redo: bool  # also what an earlier run has restored
     max_megapixels: float  # of what the networks see; larger photos fail with `too-large`
     address: str | None  # of a Ray cluster; None starts one on this machine
     workers: int | None  # None: one per GPU share, or one CPU worker

@@ -131,6 +131,7 @@ def _version(info: dict[str, Any]) -> str:
     return str(tag).strip('"') if tag else f"{info['size']}-{info.get('mtime', info.get('created', ''))}"
 
 
+_CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
 _EXPLANATIONS: list[tuple[type[Exception], str, str, str]] = [
     (FileNotFoundError, "not-found", "{uri} does not exist", "check the path; for S3 the bucket must exist"),
     (PermissionError, "denied", "{uri} may not be read or written", "check the credentials and their rights"),
@@ -147,6 +148,8 @@ def _explained(uri: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+            raise StorageError(f"{uri}: {error}", hint=_CREDENTIALS, code="denied") from error
         for kind, code, message, hint in _EXPLANATIONS:
             if isinstance(error, kind):
                 raise StorageError(message.format(uri=uri, error=error), hint=hint, code=code) from error

@@ -4,6 +4,7 @@
     |- InputError         a wrong option, path or manifest: stops before any work is done
     |  `- PresetError     a preset that does not exist or does not parse
     |- WeightsError       a missing, wrong or damaged weights file: stops the job when an actor is built
+    |- ClusterError       a Ray cluster that cannot be reached or has gone away
     |- StorageError       a store that cannot be read or written
     `- PhotoError         one photo that cannot be restored: becomes a row, never the end of a run
 
@@ -45,6 +46,12 @@ class WeightsError(SupirError):
     """A missing, wrong or damaged weights file."""
 
     code = "weights"
+
+
+class ClusterError(SupirError):
+    """A Ray cluster that cannot be reached or has gone away."""
+
+    code = "cluster"
 
 
 class StorageError(SupirError):

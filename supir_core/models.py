@@ -91,7 +91,9 @@ def model_sources(model: str) -> list[Path]:
     sources = list(packed_files(model)) or _raw_sources(directory)
     if not sources:
         raise WeightsError(
-            f"no weights files ({', '.join(SUFFIXES)}) in {directory}",
+            f"no weights files ({', '.join(SUFFIXES)}) in {directory}"
+            if directory.is_dir()
+            else f"there is no directory {directory}",
             hint="--model takes a directory that holds an SDXL base and a SUPIR file, or the word demo",
             code="weights-not-found",
         )

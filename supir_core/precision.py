@@ -44,6 +44,16 @@ def precision_named(name: str | None, device: str) -> Precision:
     return PRECISIONS[chosen]
 
 
+def check_device(device: str | None) -> None:
+    """Refuse a GPU where there is none.
+
+    Raises:
+        InputError: code `device`.
+    """
+    if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("no CUDA device is available", hint="leave --device out to use the CPU", code="device")
+
+
 class Fp8Linear(nn.Module):
     """A linear layer with weights stored as float8 (e4m3) and one scale per output channel.
 

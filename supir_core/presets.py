@@ -153,6 +153,11 @@ def _shipped() -> Iterable[Any]:
     return resources.files("supir_core").joinpath("presets").iterdir()
 
 
+def shipped_text(name: str) -> str:
+    """The file of a shipped preset, with its comments."""
+    return resources.files("supir_core").joinpath("presets", f"{name}.toml").read_text(encoding="utf-8")
+
+
 def load_preset(name_or_file: str, settings: Iterable[str] = ()) -> Preset:
     """A shipped preset by name or one from a TOML file, with `section.key=value` changes applied.
 
@@ -165,8 +170,7 @@ def load_preset(name_or_file: str, settings: Iterable[str] = ()) -> Preset:
             raise PresetError(f"no preset file {path}", hint="a shipped preset is named without .toml")
         text, name = path.read_text(encoding="utf-8"), path.stem
     elif name_or_file in names():
-        text = resources.files("supir_core").joinpath("presets", f"{name_or_file}.toml").read_text(encoding="utf-8")
-        name = name_or_file
+        text, name = shipped_text(name_or_file), name_or_file
     else:
         raise PresetError(
             f"no preset {name_or_file!r}{_did_you_mean(name_or_file, names())}",
@@ -224,7 +228,10 @@ def _parse(kind: Any, values: Any, path: str) -> Any:
             raise PresetError(f"unknown key {full}{_did_you_mean(full, [path + k for k in known])}")
     missing = [path + f.name for f in fields(kind) if f.name not in values]
     if missing:
-        raise PresetError(f"missing key {missing[0]}", hint="presets have no defaults: every key must be given")
+        raise PresetError(
+            f"missing key {', '.join(missing)}",
+            hint="every key must be given; start from: supir presets show NAME > my.toml",
+        )
     return kind(**{f.name: _value(hints[f.name], f.metadata, values[f.name], path + f.name) for f in fields(kind)})
 
 
@@ -239,6 +246,8 @@ def _value(hint: Any, bounds: Mapping[str, float], value: Any, path: str) -> Any
     if type(None) in options:
         if value == OFF:
             return None
+        if isinstance(value, str):
+            raise PresetError(f"{path} must be a number or {OFF}, not {value!r}")
         hint = options[0]
     return _SCALARS[hint](value, bounds, path)
 

@@ -31,7 +31,7 @@ from supir_core.errors import InputError, PhotoError
 from supir_core.memory import free_memory, is_out_of_memory
 from supir_core.models import DEMO_MODEL
 from supir_core.noise import Noise, photo_noise
-from supir_core.precision import precision_named, store_linears_as_fp8
+from supir_core.precision import check_device, precision_named, store_linears_as_fp8
 from supir_core.presets import Preset
 from supir_core.samplers import Sampler, dpmpp_2m_sde, euler, run_together
 from supir_core.schedule import ddpm_sigmas, karras_sigmas
@@ -121,8 +121,7 @@ class Restorer:
         """
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         precision = precision_named(dtype, chosen)
-        if chosen.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError("no CUDA device is available", hint="leave --device out to use the CPU", code="device")
+        check_device(chosen)
         networks = load_networks(model, torch.device(chosen), precision.networks, precision.vae)
         if precision.fp8_weights:
             store_linears_as_fp8(networks.unet)

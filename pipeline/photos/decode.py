@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -13,6 +14,10 @@ from supir_core.errors import PhotoError
 # What Pillow may try: raster photos only (EPS, for one, would start an interpreter).
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "AVIF")
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif")
+# Photos too, but not to be read here. Raw files hold a small preview that would decode as if it were the photo.
+RAW_EXTENSIONS = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
+OTHER_EXTENSIONS = (".heic", ".heif", ".jxl")
+PHOTO_EXTENSIONS = EXTENSIONS + RAW_EXTENSIONS + OTHER_EXTENSIONS
 
 MIN_SIDE_PX = 16
 MAX_PIXELS = 500_000_000
@@ -66,6 +71,19 @@ def decode(data: bytes) -> Decoded:
     except Exception as error:  # decoders raise nearly anything on damaged files
         code = "truncated" if "truncated" in str(error).lower() else "corrupt"
         raise PhotoError(f"cannot be decoded: {error}", code=code) from error
+
+
+def check_name(name: str) -> None:
+    """Refuse by its extension what cannot be decoded rightly.
+
+    Raises:
+        PhotoError: `raw-photo` or `unsupported-format`.
+    """
+    extension = PurePosixPath(name).suffix.lower()
+    if extension in RAW_EXTENSIONS:
+        raise PhotoError("a camera's raw file; develop it to TIFF or JPEG first", code="raw-photo")
+    if extension in OTHER_EXTENSIONS:
+        raise PhotoError(f"{extension} files are not read yet; convert it to TIFF or PNG", code="unsupported-format")
 
 
 def _check(image: Image.Image, data: bytes) -> None:

@@ -183,7 +183,7 @@ def test_later_settings_win() -> None:
         ("tau_r=1", "--set 'tau_r=1' is not section.key=value"),
         ("pull.tau_r", "--set 'pull.tau_r' is not section.key=value"),
         ("name.first=x", "unknown key name.first"),
-        ("pull.tau_r=strong", "pull.tau_r must be a number, not 'strong'"),
+        ("pull.tau_r=strong", "pull.tau_r must be a number or off, not 'strong'"),
         ("sampling.num_steps=off", "sampling.num_steps must be a number, not 'off'"),
     ],
 )

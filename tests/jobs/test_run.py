@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -27,7 +28,7 @@ def test_twice(tmp_path: Path) -> None:
     assert first.returncode == 3, first.stderr
     assert "Traceback" not in first.stderr
     assert "RANDOM weights" in first.stderr
-    assert "3 photos to restore" in first.stderr
+    assert "photos to restore: 3" in first.stderr
     assert "2 done, 1 failed, 0 left" in first.stderr
     assert "empty: 1, such as empty [x].jpg" in first.stderr
     assert "1 .md" in first.stderr
@@ -50,6 +51,12 @@ def test_twice(tmp_path: Path) -> None:
     assert third.returncode == 3
     assert "nothing to do: 2 photos are restored, 1 failed in an earlier run" in third.stderr
     assert len(list((tmp_path / "out [x]" / "runs").iterdir())) == 1
+
+    shutil.rmtree(tmp_path / "out [x]" / "index")
+    from_records = supir(*words, "--json")
+    assert from_records.returncode == 3
+    facts = json.loads(from_records.stdout)
+    assert (facts["todo"], facts["restored"], facts["failed"], facts["reasons"]) == (3, 2, 1, {"empty": 1})
 
 
 @pytest.mark.usefixtures("cluster")

@@ -35,11 +35,13 @@ class Pretend:
     Args:
         journal: a file that gets a line per batch: the worker's pid, then the ids. Ids here have no spaces.
         seconds: that a batch takes.
+        company: a batch ends only when this many workers have begun one; for tests that need several at work.
         broken: loading fails.
     """
 
     journal: Path | None = None
     seconds: float = 0.0
+    company: int = 1
     broken: bool = False
 
     def __call__(self, settings: RunSettings) -> PretendRestorer:
@@ -71,6 +73,11 @@ class PretendRestorer:
             with self._orders.journal.open("a", encoding="utf-8") as journal:
                 journal.write(f"{os.getpid()} {' '.join(ids)}\n")
         time.sleep(self._orders.seconds)
+        deadline = time.monotonic() + 120
+        while self._orders.company > 1 and time.monotonic() < deadline:
+            if len({pid for pid, _ in self._orders.batches()}) >= self._orders.company:
+                break
+            time.sleep(0.1)
         if any(POISON in photo_id for photo_id in ids):
             os.kill(os.getpid(), signal.SIGKILL)
         if any(FAULT in photo_id for photo_id in ids):

@@ -37,6 +37,7 @@ def settings_for(source: str | Path, output: str | Path, **changes: Any) -> RunS
         "format": "png",
         "limit": None,
         "retry_failed": False,
+        "redo": False,
         "max_megapixels": 100.0,
         "address": None,
         "workers": 1,

@@ -167,7 +167,7 @@ def test_the_stages_are_two_pools_of_actors_with_a_block_for_every_photo(tmp_pat
 
 def test_two_pretended_gpus_are_two_workers(tmp_path: Path) -> None:
     put(tmp_path / "in", {f"{n:02d}.jpg": jpeg(n) for n in range(24)})
-    orders = Pretend(tmp_path / "journal", seconds=0.5)
+    orders = Pretend(tmp_path / "journal", company=2)
     restore(settings_for(tmp_path / "in", tmp_path / "out", workers=None, gpus_per_worker=1.0), orders)
     found = view(tmp_path / "out")
     assert len({row["worker"] for row in found.values()}) == 2

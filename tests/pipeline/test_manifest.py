@@ -51,8 +51,8 @@ def test_captions_lie_beside_photos(tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_photo_is_counted(tmp_path: Path) -> None:
-    put(tmp_path, {"a.jpg": "", "x/notes.MD": "", "y/more.md": "", "LICENSE": "", ".DS_Store": ""})
-    assert read_manifest(str(tmp_path)).ignored == {".md": 2, "without extension": 2}
+    put(tmp_path, {"a.jpg": "", "x/notes.MD": "", "y/more.md": "", "LICENSE": "", ".DS_Store": "", "z/._a.jpg": ""})
+    assert read_manifest(str(tmp_path)).ignored == {".md": 2, "without extension": 1, "hidden": 2}
 
 
 def test_one_photo(tmp_path: Path) -> None:

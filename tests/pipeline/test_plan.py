@@ -10,6 +10,7 @@ import pytest
 
 from pipeline import report, rows
 from pipeline.index import IndexWriter
+from pipeline.manifest import read_manifest
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
 from supir_core.errors import InputError
@@ -103,12 +104,13 @@ def test_rows_of_other_photos_do_not_matter(setting: RunSettings) -> None:
 
 def test_the_summary_counts_persisted_rows(setting: RunSettings) -> None:
     index(setting, "a.jpg", rows.RESTORED)
-    index(setting, "b.jpg", rows.FAILED, error_code="empty", run=setting.run, width=None, height=None)
-    summary = report.summarize(Store(setting.output), setting)
-    assert (summary.restored, summary.failed, summary.restored_now, summary.failed_now) == (1, 1, 0, 1)
+    index(setting, "b.jpg", rows.FAILED, error_code="empty", width=None, height=None)
+    index(setting, "of-another-input.jpg", rows.FAILED, error_code="corrupt")
+    summary = report.summarize(Store(setting.output), read_manifest(setting.input), setting.preset.digest)
+    assert (summary.restored, summary.failed) == (1, 1)
     assert (summary.reasons, summary.examples) == ({"empty": 1}, {"empty": "b.jpg"})
     assert summary.megapixels == pytest.approx(2.0)
 
 
 def test_a_summary_of_nothing(setting: RunSettings) -> None:
-    assert report.summarize(Store(setting.output), setting).restored == 0
+    assert report.summarize(Store(setting.output), read_manifest(setting.input), setting.preset.digest).restored == 0

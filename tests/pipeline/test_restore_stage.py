@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -121,11 +122,36 @@ def test_failures_are_tried_again_when_asked(tmp_path: Path, attempts: Any) -> N
     assert again["b.jpg"]["run"] != again["a.jpg"]["run"]
 
 
-def test_a_record_of_another_id_for_the_same_file_is_no_proof(tmp_path: Path, attempts: Any) -> None:
-    """Else the second list's photo would never get a row, and every run would find it undone."""
+def test_one_file_under_two_ids_has_its_second_refused(tmp_path: Path, attempts: Any) -> None:
+    """Else its picture would replace the first one's, whose row would no longer be true."""
     put(tmp_path, {"a.jpg": jpeg(1), "1.csv": "uri,photo_id\na.jpg,one\n", "2.csv": "uri,photo_id\na.jpg,two\n"})
     assert set(finished(settings_for(tmp_path / "1.csv", tmp_path / "out"), attempts)) == {"one"}
-    assert set(finished(settings_for(tmp_path / "2.csv", tmp_path / "out"), attempts)) == {"two"}
+    assert codes(finished(settings_for(tmp_path / "2.csv", tmp_path / "out"), attempts)) == {"two": "output-taken"}
+
+
+def test_what_is_done_can_be_done_again(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1)})
+    first = finished(settings_for(tmp_path / "in", tmp_path / "out"), attempts)["a.jpg"]
+    (tmp_path / "out" / first["image"]).unlink()
+    again = settings_for(tmp_path / "in", tmp_path / "out", redo=True)
+    assert plan_for(again).todo.num_rows == 1
+    redone = finished(again, attempts)["a.jpg"]
+    assert (redone["run"], redone["sha256"]) == (again.run, first["sha256"])
+    assert (tmp_path / "out" / first["image"]).is_file()
+    assert finished(again, attempts)["a.jpg"]["finished_at"] == redone["finished_at"], "once per run is enough"
+
+
+def test_photos_that_cannot_be_read_say_why(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"a.HEIC": b"x", "b.nef": b"x", "c.png": encoded_alpha()})
+    found = finished(settings_for(tmp_path / "in", tmp_path / "out", format="jpeg"), attempts)
+    assert codes(found) == {"a.HEIC": "unsupported-format", "b.nef": "raw-photo", "c.png": None}
+    assert found["c.png"]["warnings"] == ["alpha-dropped"]
+
+
+def encoded_alpha() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGBA", (32, 32), (200, 100, 50, 128)).save(out, "PNG")
+    return out.getvalue()
 
 
 def test_a_record_of_another_model_is_no_proof(tmp_path: Path, attempts: Any) -> None:
