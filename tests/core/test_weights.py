@@ -12,7 +12,7 @@ from torch import Tensor
 
 from supir_core.errors import WeightsError
 from supir_core.models import model_digest, read_dims
-from supir_core.networks.dims import FULL, ClipDims, ModelDims, TextDims, UNetDims, VaeDims
+from supir_core.networks.dims import FULL
 from supir_core.weights import (
     PREFIXES,
     UNUSED_KEYS,
@@ -22,24 +22,8 @@ from supir_core.weights import (
     formula_tensor,
     load_networks,
 )
+from tests.core.tiny_model import TINY
 
-TINY = ModelDims(
-    VaeDims(32, (1, 1), 1, latent_channels=4, norm_groups=32, latent_scale=0.13025),
-    UNetDims(
-        channels=32,
-        channel_mult=(1, 2),
-        res_blocks=1,
-        transformer_depth=(1, 1),
-        head_channels=32,
-        context_dim=64,
-        vector_dim=32 + 6 * 8,
-        latent_channels=4,
-        norm_groups=32,
-        connector_hidden=32,
-        connector_head_channels=64,
-    ),
-    TextDims(ClipDims(32, 1, 2, 32, 32), ClipDims(32, 1, 2, 32, 32), size_embedding=8),
-)
 SUPIRS_OWN = ("model.control_model.", "first_stage_model.denoise_encoder.", "model.diffusion_model.project_modules.")
 A_KEY = "model.control_model.input_hint_block.0.weight"
 MANIFEST = Path(__file__).parent / "data" / "state_dict_manifest.json.gz"  # the published model's names and shapes
