@@ -82,6 +82,8 @@ def test_json_is_one_object_on_stdout(tmp_path: Path) -> None:
 def test_an_interrupted_run_can_go_on(tmp_path: Path) -> None:
     put(tmp_path / "in", {f"{n:02d}.jpg": jpeg(n, 32, 32) for n in range(40)})
     words = ["run", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *TINY, "--set", "sampling.num_steps=12"]
+    # A shell starts background jobs with SIGINT ignored, which children inherit; a handler is reset for them instead.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     run = subprocess.Popen(
         [*PROGRAM, *words, "--photos-per-batch", "1", "--progress", "none"],
         cwd=REPOSITORY,
@@ -89,6 +91,7 @@ def test_an_interrupted_run_can_go_on(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     end = time.monotonic() + 90
     while not list((tmp_path / "out").glob("records/*/*.json")):
         assert run.poll() is None and time.monotonic() < end
