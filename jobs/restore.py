@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jobs.run import choose_preset
 from pipeline.caption_stage import captioned
 from pipeline.photos.decode import check_name, decode
-from pipeline.photos.encode import EXTENSIONS, FORMATS, check_fits, encode
+from pipeline.photos.encode import EXTENSIONS, check_fits, encode, encoding_warnings
 from pipeline.storage import Store, split_uri
 from supir_core import models
 from supir_core.errors import InputError
@@ -69,11 +69,9 @@ def restore(
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("sampling", total=look.sampling.num_steps)
         result = restorer.restore([subject], lambda step: progress.update(task, completed=step))[0]
-    warnings = decoded.warnings + result.warnings
-    if decoded.alpha is not None and not FORMATS[EXTENSIONS[extension]].alpha:
-        warnings.append("alpha-dropped")
+    warnings = decoded.warnings + result.warnings + encoding_warnings(EXTENSIONS[extension], decoded.alpha)
     picture = encode(to_uint8(result.image), EXTENSIONS[extension], grey=decoded.grey, alpha=decoded.alpha)
-    out_store, out_name = split_uri(str(Store(target).uri()))
+    out_store, out_name = split_uri(Store(target).uri())
     out_store.write(out_name, picture)
     facts = {
         "photo": store.uri(name),

@@ -26,7 +26,7 @@ import torch
 from pipeline import commit, rows
 from pipeline.attempts import MAX_ATTEMPTS, Gate
 from pipeline.photos.decode import check_name, decode
-from pipeline.photos.encode import FORMATS, check_fits, encode
+from pipeline.photos.encode import check_fits, encode, encoding_warnings
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.storage import Store, split_uri
@@ -159,10 +159,8 @@ class RestoreStage:
         start = time.monotonic()
         pixels, warnings = self._networks.restore(subject)
         row["restore_s"] = time.monotonic() - start
-        row["warnings"] += warnings
+        row["warnings"] += warnings + encoding_warnings(self._settings.format, decoded.alpha)
         row["height"], row["width"] = pixels.shape[:2]
-        if decoded.alpha is not None and not FORMATS[self._settings.format].alpha:
-            row["warnings"].append("alpha-dropped")
         return encode(pixels, self._settings.format, grey=decoded.grey, alpha=decoded.alpha)
 
     def _check(self, subject: Photo) -> None:

@@ -197,7 +197,7 @@ class Restorer:
         z_control, x_stage1 = self.preview(job.x_lq, job.preset.stage1.clean)
         posterior = self._autoencoder.encode(x_stage1)
         z_center = posterior.sample(job.noise("posterior", posterior.mean.shape).to(self._device))
-        tiling = latent_tiling(z_control, job.preset.tile, network_cost(self.networks.dims.unet).window)
+        tiling = latent_tiling(z_control, job.preset.tile, self._window_cost)
         if len(job.captions) not in (1, len(tiling.windows)):
             raise InputError(
                 f"{len(job.captions)} captions for {len(tiling.windows)} windows",
@@ -211,6 +211,10 @@ class Restorer:
             z_control, self._condition([p for p, _ in prompts]), self._condition([text.negative]), job.preset, tiling
         )
         return _Prepared(job, x_stage1, z_center, subject, any(truncated for _, truncated in prompts))
+
+    def _window_cost(self, height: int, width: int) -> float:
+        """Counted when first asked for, which takes seconds at full size: published windows never ask."""
+        return network_cost(self.networks.dims.unet).window(height, width)
 
     def _condition(self, prompts: list[str]) -> Conditioning:
         rows = [self._prompts(prompt) for prompt in prompts]

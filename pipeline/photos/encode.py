@@ -46,6 +46,11 @@ def check_fits(height: int, width: int, format_name: str) -> None:
         raise PhotoError(f"{width}x{height} does not fit into {format_name} ({limit} px a side)", code="output-limit")
 
 
+def encoding_warnings(format_name: str, alpha: np.ndarray | None) -> list[str]:
+    """What `encode` will leave out, as a row's warnings."""
+    return ["alpha-dropped"] if alpha is not None and not FORMATS[format_name].alpha else []
+
+
 def encode(pixels: np.ndarray, format_name: str, *, grey: bool = False, alpha: np.ndarray | None = None) -> bytes:
     """A picture's file.
 
