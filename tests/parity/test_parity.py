@@ -209,7 +209,8 @@ def other_sizes(directory: Path) -> dict[str, Any]:
     x, lq, context, y = rn(2, (3, 8, 8, 4)), rn(3, (3, 8, 8, 4)), rn(4, (3, 5, 48)), rn(5, (3, 40))
     t = torch.tensor([0, 500, 999], dtype=torch.int32)
     inputs = {"n.1.x": x, "n.1.lq": lq, "n.1.context": context, "n.1.y": y, "n.1.timesteps": t}
-    features = build.control(dims)(x, t, context, y, lq)
-    eps = build.unet(dims)(x, t, context, y, features, torch.full((3,), 0.25))
+    control, unet = build.control(dims), build.unet(dims)
+    features = control(x, t, control.read(context), y, control.hint(lq))
+    eps = unet(x, t, unet.read(context), y, features, torch.full((3,), 0.25))
     put(directory, "networks", {**inputs, "n.1.control.9": features[9], "n.1.unet_out.scale0.25": eps})
     return settings
