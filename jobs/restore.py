@@ -31,6 +31,7 @@ def restore(
     tile_batch: int,
     device: str | None,
     dtype: str | None,
+    compiled: bool,
     as_json: bool,
 ) -> None:
     """Restore one photo and say what came out.
@@ -61,7 +62,7 @@ def restore(
         subject = Photo(name, decoded.pixels, look, caption or "")
         size = plan_photo(subject)
         check_fits(size.height, size.width, EXTENSIONS[extension])
-        restorer = Restorer.load(model, device=device, dtype=dtype, batch=tile_batch)
+        restorer = Restorer.load(model, device=device, dtype=dtype, batch=tile_batch, compiled=compiled)
     notice = models.notice(model)
     if notice:
         console.print(f"note: {notice}", style="yellow", soft_wrap=True)

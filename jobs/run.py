@@ -48,6 +48,7 @@ class Request:
     address: str | None
     device: str | None
     dtype: str | None
+    compiled: bool
 
 
 def run(request: Request, progress_style: str, as_json: bool) -> int:

@@ -50,7 +50,13 @@ LoadRestorer = Callable[[RunSettings], PhotoRestorer]
 
 def load_restorer(settings: RunSettings) -> PhotoRestorer:
     """The restorer that a run's settings ask for."""
-    return Restorer.load(settings.model, device=settings.device, dtype=settings.dtype, batch=settings.tile_batch)
+    return Restorer.load(
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        batch=settings.tile_batch,
+        compiled=settings.compiled,
+    )
 
 
 class RestoreStage:

@@ -33,6 +33,7 @@ class RunSettings:
     tile_batch: int  # windows in one call of the networks
     device: str | None
     dtype: str | None
+    compiled: bool  # UNet and control branch through torch.compile
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

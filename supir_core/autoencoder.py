@@ -65,7 +65,7 @@ class Autoencoder:
         if MAPS_AT_ONCE * channels * height * width * self._dtype.itemsize <= self._budget:
             try:
                 return whole()
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             free_memory()

@@ -18,12 +18,15 @@ PROMPT_TOKENS = 77
 class Cost(NamedTuple):
     """FLOPs of one window of n cells: `fixed + linear n + quadratic n^2`, one multiply-add being two."""
 
-    fixed: float  # embeddings, keys and values of the prompt
+    fixed: float  # embeddings
     linear: float  # convolutions, projections, attention over the prompt
     quadratic: float  # attention over the window
 
     def window(self, height: int, width: int) -> float:
-        """FLOPs of UNet, connectors and control branch for a window of height x width cells, batch 1."""
+        """FLOPs of UNet, connectors and control branch for a window of height x width cells, batch 1.
+
+        Without what a photo needs only once: keys and values of the prompt, and the hint.
+        """
         n = height * width
         return self.fixed + self.linear * n + self.quadratic * n * n
 
@@ -45,6 +48,8 @@ def _count(unet: UNet, control: ControlBranch, dims: UNetDims, side: int) -> int
         t = torch.empty(1, dtype=torch.long)
         context = torch.empty(1, PROMPT_TOKENS, dims.context_dim)
         vector = torch.empty(1, dims.vector_dim)
-        features = control(x, t, context, vector, x)
-        unet(x, t, context, vector, features, torch.empty(1))
-    return int(counter.get_total_flops())
+        once = control.read(context), control.hint(x), unet.read(context)
+        before = counter.get_total_flops()
+        features = control(x, t, once[0], vector, once[1])
+        unet(x, t, once[2], vector, features, torch.empty(1))
+        return int(counter.get_total_flops() - before)

@@ -22,6 +22,17 @@ class Precision:
     vae: torch.dtype  # never float16, which overflows in it
     fp8_weights: bool = False  # linear layers of UNet and control branch keep their weights in 8 bits
 
+    def dtype_of(self, component: str) -> torch.dtype:
+        """What a component of `parts.PREFIXES` computes in."""
+        return self.vae if component == "vae" else self.networks
+
+    def settle(self, component: str, module: nn.Module) -> None:
+        """Make a component that has its weights, of `dtype_of`, ready to run: in place."""
+        if self.fp8_weights and component in ("unet", "control"):
+            store_linears_as_fp8(module)
+        module.requires_grad_(False).eval()
+        module.to(memory_format=torch.channels_last)  # in which convolutions are fastest, on GPUs and processors
+
 
 PRECISIONS = {
     "float32": Precision(torch.float32, torch.float32),

@@ -24,6 +24,7 @@ from supir_core import image
 from supir_core.autoencoder import Autoencoder, default_budget_bytes
 from supir_core.brownian import BrownianPath
 from supir_core.color import COLOR_FIXES
+from supir_core.compiled import Compiled
 from supir_core.conditioning import Conditioning, condition, join_prompt
 from supir_core.cost import network_cost
 from supir_core.denoiser import Denoiser, Subject, denoise_together, latent_tiling
@@ -31,7 +32,7 @@ from supir_core.errors import InputError, PhotoError
 from supir_core.memory import free_memory, is_out_of_memory
 from supir_core.models import DEMO_MODEL
 from supir_core.noise import Noise, photo_noise
-from supir_core.precision import check_device, precision_named, store_linears_as_fp8
+from supir_core.precision import check_device, precision_named
 from supir_core.presets import Preset
 from supir_core.samplers import Sampler, dpmpp_2m_sde, euler, run_together
 from supir_core.schedule import ddpm_sigmas, karras_sigmas
@@ -92,12 +93,13 @@ class Restorer:
         networks: as `load_networks` gives them.
         batch: at most this many windows in one call of the networks.
         vae_bytes: what the autoencoder's feature maps may take; larger pictures go by strips.
+        compiled: run UNet and control branch through `torch.compile` where that works.
     """
 
-    def __init__(self, networks: Networks, batch: int = 4, vae_bytes: int | None = None):
+    def __init__(self, networks: Networks, batch: int = 4, vae_bytes: int | None = None, compiled: bool = False):
         self.networks = networks
         self.batch = batch
-        self._denoiser = Denoiser(networks.unet, networks.control)
+        self._denoiser = Denoiser(networks.unet, networks.control, Compiled if compiled else lambda step: step)
         self._device = self._denoiser.device
         budget = default_budget_bytes(self._device) if vae_bytes is None else vae_bytes
         self._autoencoder = Autoencoder(networks.vae, networks.dims.vae.latent_scale, budget)
@@ -105,7 +107,13 @@ class Restorer:
 
     @classmethod
     def load(
-        cls, model: str = DEMO_MODEL, *, device: str | None = None, dtype: str | None = None, batch: int = 4
+        cls,
+        model: str = DEMO_MODEL,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch: int = 4,
+        compiled: bool = False,
     ) -> Restorer:
         """A restorer with the weights of a model.
 
@@ -114,6 +122,8 @@ class Restorer:
             device: `cuda`, `cuda:1`, `cpu`; the first GPU if there is one.
             dtype: a key of `precision.PRECISIONS`; bfloat16 on a GPU, float32 elsewhere if not given.
             batch: at most this many windows in one call of the networks.
+            compiled: run UNet and control branch through `torch.compile` where that works: minutes more at the
+                start, then faster steps.
 
         Raises:
             WeightsError: the weights are missing, wrong or damaged.
@@ -122,11 +132,8 @@ class Restorer:
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         precision = precision_named(dtype, chosen)
         check_device(chosen)
-        networks = load_networks(model, torch.device(chosen), precision.networks, precision.vae)
-        if precision.fp8_weights:
-            store_linears_as_fp8(networks.unet)
-            store_linears_as_fp8(networks.control)
-        return cls(networks, batch)
+        networks = load_networks(model, torch.device(chosen), precision)
+        return cls(networks, batch, compiled=compiled)
 
     def restore(self, photos: Sequence[Photo], on_step: Callable[[int], None] = lambda step: None) -> list[Restored]:
         """Restored photos, each at the size its preset asks for.
@@ -152,7 +159,7 @@ class Restorer:
         ]
         try:
             results = self.run(jobs, on_step)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             free_memory()
@@ -207,9 +214,8 @@ class Restorer:
         text = job.preset.text
         tokenizer = self.networks.text.tokenizer
         prompts = [join_prompt(tokenizer, caption, text.positive) for caption in job.captions]
-        subject = Subject(
-            z_control, self._condition([p for p, _ in prompts]), self._condition([text.negative]), job.preset, tiling
-        )
+        cond, uncond = self._condition([prompt for prompt, _ in prompts]), self._condition([text.negative])
+        subject = self._denoiser.subject(z_control, cond, uncond, job.preset, tiling)
         return _Prepared(job, x_stage1, z_center, subject, any(truncated for _, truncated in prompts))
 
     def _window_cost(self, height: int, width: int) -> float:

@@ -15,21 +15,22 @@ from supir_core.errors import WeightsError
 from supir_core.models import CONFIG_FILE, DEMO_MODEL, model_sources, packed_files, read_dims
 from supir_core.networks.dims import ModelDims
 from supir_core.parts import PREFIXES, UNUSED_KEYS, Networks, Shape, build_networks, is_unused, wanted
+from supir_core.precision import Precision
 from supir_core.published import Source, open_source
 
 __all__ = ["PREFIXES", "UNUSED_KEYS", "Networks", "build_networks", "check_model", "formula_tensor", "load_networks"]
 
 
-def load_networks(model: str, device: torch.device, dtype: torch.dtype, vae_dtype: torch.dtype) -> Networks:
+def load_networks(model: str, device: torch.device, precision: Precision) -> Networks:
     """The networks of a model, on the device.
 
-    Tensors that are stored as asked for are mapped from their files, not copied, when the device is the CPU.
+    Tensors that are stored as asked for are mapped from their files when the device is the CPU, not copied; but for
+    the weights of convolutions, which change their layout.
 
     Args:
         model: a directory of weights files, one made by `supir weights pack`, or `demo`.
         device: where the weights go.
-        dtype: of UNet, control branch and text encoders.
-        vae_dtype: of the autoencoder; float16 overflows in it.
+        precision: which part computes in what.
 
     Raises:
         WeightsError: a tensor is missing, unknown, of the wrong shape or type, holds NaN or infinity or is given twice,
@@ -37,10 +38,10 @@ def load_networks(model: str, device: torch.device, dtype: torch.dtype, vae_dtyp
     """
     networks, source = _checked(model)
     for name, module in networks.components().items():
-        target = vae_dtype if name == "vae" else dtype
-        state = {key: source.read(PREFIXES[name] + key, device, target) for key in module.state_dict()}
+        dtype = precision.dtype_of(name)
+        state = {key: source.read(PREFIXES[name] + key, device, dtype) for key in module.state_dict()}
         module.load_state_dict(state, assign=True)
-        module.requires_grad_(False).eval()
+        precision.settle(name, module)
     return networks
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -66,9 +68,13 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """(B, n, query_dim) and (B, m, context_dim) -> (B, n, query_dim)."""
+        return self.attend(x, self.to_k(context), self.to_v(context))
+
+    def attend(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """(B, n, query_dim) over keys and values (B, m, query_dim) -> (B, n, query_dim)."""
         q, k, v = (
             y.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, head_channels)
-            for y in (self.to_q(x), self.to_k(context), self.to_v(context))
+            for y in (self.to_q(x), keys, values)
         )
         y = F.scaled_dot_product_attention(q, k, v)
         return self.to_out(y.transpose(1, 2).flatten(2))
@@ -103,10 +109,13 @@ class _TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def read(self, context: Tensor) -> Tensor:
+        return torch.cat([self.attn2.to_k(context), self.attn2.to_v(context)], dim=-1)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
         y = self.norm1(x)
         x = x + self.attn1(y, y)
-        x = x + self.attn2(self.norm2(x), context)
+        x = x + self.attn2.attend(self.norm2(x), *text.chunk(2, dim=-1))
         return x + self.ff(self.norm3(x))
 
 
@@ -121,12 +130,17 @@ class SpatialTransformer(nn.Module):
             _TransformerBlock(channels, context_dim, head_channels) for _ in range(depth)
         )
         self.proj_out = nn.Linear(channels, channels)
+        self.text_width = 2 * depth * channels
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """(B, channels, h, w) and (B, L, context_dim) -> (B, channels, h, w)."""
+    def read(self, context: Tensor) -> Tensor:
+        """(B, L, context_dim) -> (B, L, text_width): keys and values of every block, side by side."""
+        return torch.cat([cast(_TransformerBlock, block).read(context) for block in self.transformer_blocks], dim=-1)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """(B, channels, h, w) and what `read` gave -> (B, channels, h, w)."""
         y = self.proj_in(to_tokens(self.norm(x)))
-        for block in self.transformer_blocks:
-            y = block(y, context)
+        for block, part in zip(self.transformer_blocks, text.chunk(len(self.transformer_blocks), dim=-1), strict=True):
+            y = block(y, part)
         return x + to_map(self.proj_out(y), x)
 
 
@@ -167,17 +181,17 @@ class Upsample(nn.Module):
 class Block(nn.ModuleList):
     """One entry of the UNet: residual block, transformer and resampling, each fed what it needs."""
 
-    def forward(self, x: Tensor, emb: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, texts: Iterator[Tensor]) -> Tensor:
         """Run every layer of this entry."""
         for layer in self:
-            x = run_layer(layer, x, emb, context)
+            x = run_layer(layer, x, emb, texts)
         return x
 
 
-def run_layer(layer: nn.Module, x: Tensor, emb: Tensor, context: Tensor) -> Tensor:
-    """One layer of a `Block`, with the inputs that its kind takes."""
+def run_layer(layer: nn.Module, x: Tensor, emb: Tensor, texts: Iterator[Tensor]) -> Tensor:
+    """One layer of a `Block`, with the inputs that its kind takes; a transformer takes the next of `texts`."""
     if isinstance(layer, ResBlock):
         return layer(x, emb)
     if isinstance(layer, SpatialTransformer):
-        return layer(x, context)
+        return layer(x, next(texts))
     return layer(x)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from supir_core.networks.blocks import (
@@ -28,6 +29,7 @@ class Trunk(nn.Module):
         super().__init__()
         embedding = 4 * dims.channels
         self.dims = dims
+        self._transformers: list[SpatialTransformer] = []  # in the order in which they run
         self.time_embed = nn.Sequential(nn.Linear(dims.channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.label_emb = nn.Sequential(
             nn.Sequential(nn.Linear(dims.vector_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
@@ -57,7 +59,25 @@ class Trunk(nn.Module):
 
     def _transformer(self, level: int, channels: int) -> SpatialTransformer:
         d = self.dims
-        return SpatialTransformer(channels, d.transformer_depth[level], d.context_dim, d.head_channels, d.norm_groups)
+        self._transformers.append(
+            SpatialTransformer(channels, d.transformer_depth[level], d.context_dim, d.head_channels, d.norm_groups)
+        )
+        return self._transformers[-1]
+
+    def read(self, context: Tensor) -> Tensor:
+        """Keys and values of every attention over the prompt, so that they are computed once and not in every step.
+
+        Args:
+            context: (B, L, context_dim) text tokens.
+
+        Returns:
+            (B, L, text width), the transformers' in the order in which they run.
+        """
+        return torch.cat([transformer.read(context) for transformer in self._transformers], dim=-1)
+
+    def texts(self, text: Tensor) -> Iterator[Tensor]:
+        """What `read` gave, transformer by transformer."""
+        return iter(text.split([transformer.text_width for transformer in self._transformers], dim=-1))
 
     def embed(self, t: Tensor, vector: Tensor) -> Tensor:
         """Timesteps (B,) and vector (B, vector_dim) -> (B, 4 * channels)."""
@@ -108,7 +128,7 @@ class UNet(Trunk):
         self,
         x: Tensor,
         t: Tensor,
-        context: Tensor,
+        text: Tensor,
         vector: Tensor,
         control: Sequence[Tensor],
         control_scale: Tensor,
@@ -118,7 +138,7 @@ class UNet(Trunk):
         Args:
             x: (B, 4, h, w) noisy latent, already scaled for the network.
             t: (B,) timesteps, 0 to 999.
-            context: (B, L, context_dim) text tokens.
+            text: (B, L, text width) what `read` gave.
             vector: (B, vector_dim) pooled text and sizes.
             control: features of the control branch, from its first block to its middle block.
             control_scale: (B,) 0 switches the control branch off, 1 is full strength.
@@ -126,7 +146,7 @@ class UNet(Trunk):
         Returns:
             (B, 4, h, w).
         """
-        emb = self.embed(t, vector)
+        emb, texts = self.embed(t, vector), self.texts(text)
         scale = control_scale[:, None, None, None].to(x.dtype)
         features = list(control)
         connectors = list(self.project_modules)
@@ -134,9 +154,9 @@ class UNet(Trunk):
         skips = []
         h = x
         for block in self.input_blocks:
-            h = block(h, emb, context)
+            h = block(h, emb, texts)
             skips.append(h)
-        h = self.middle_block(h, emb, context)
+        h = self.middle_block(h, emb, texts)
         h = connectors.pop()(features.pop(), h, None, scale)
         for block in self.output_blocks:
             feature = features.pop()
@@ -144,5 +164,5 @@ class UNet(Trunk):
             for layer in cast(Block, block):
                 if isinstance(layer, Upsample):
                     h = connectors.pop()(feature, h, scale)
-                h = run_layer(layer, h, emb, context)
+                h = run_layer(layer, h, emb, texts)
         return self.out(h)

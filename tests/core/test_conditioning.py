@@ -7,12 +7,13 @@ from supir_core.conditioning import condition, join_prompt
 from supir_core.networks.blocks import timestep_embedding
 from supir_core.networks.dims import DEMO
 from supir_core.networks.text import END_OF_TEXT, PROMPT_TOKENS, TextEncoders, Tokenizer, clip_l_ids
+from supir_core.precision import PRECISIONS
 from supir_core.weights import load_networks
 
 
 @pytest.fixture(scope="module")
 def text() -> TextEncoders:
-    return load_networks("demo", torch.device("cpu"), torch.float32, torch.float32).text
+    return load_networks("demo", torch.device("cpu"), PRECISIONS["float32"]).text
 
 
 def test_one_row_per_prompt(text: TextEncoders) -> None:

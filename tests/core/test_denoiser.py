@@ -16,16 +16,29 @@ from supir_core.schedule import sigma_table
 
 
 class Fake(nn.Module):
-    """Predicts the prompt's number as noise everywhere, and remembers what it was asked."""
+    """Predicts the prompt's number as noise everywhere, and remembers what it was asked.
 
-    def __init__(self) -> None:
+    Args:
+        fits: rows for which there is memory.
+    """
+
+    def __init__(self, fits: int = 1000) -> None:
         super().__init__()
+        self.fits = fits
         self.weight = nn.Parameter(torch.zeros(1))
         self.calls: list[dict[str, Tensor]] = []
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor, vector: Tensor, features: Any, scale: Any = None) -> Any:
+    def read(self, context: Tensor) -> Tensor:
+        return context
+
+    def hint(self, z_control: Tensor) -> Tensor:
+        return z_control
+
+    def forward(self, x: Tensor, t: Tensor, text: Tensor, vector: Tensor, features: Any, scale: Any = None) -> Any:
         self.calls.append({"x": x, "t": t, "control_scale": scale})
-        return context[:, :1, :1, None].expand_as(x)
+        if len(x) > self.fits:
+            raise torch.OutOfMemoryError("no memory")
+        return text[:, :1, :1, None].expand_as(x)
 
 
 @pytest.fixture
@@ -42,11 +55,14 @@ def prompt(*numbers: float) -> Conditioning:
     return Conditioning(torch.tensor(numbers).reshape(-1, 1, 1), torch.zeros(len(numbers), 1))
 
 
-def subject(*settings: str, cond: Conditioning | None = None, size: tuple[int, int] = (8, 8)) -> Subject:
+def subject(
+    *settings: str, cond: Conditioning | None = None, uncond: float = 0.0, size: tuple[int, int] = (8, 8)
+) -> Subject:
     look = load_preset("demo", ["tile.size_lat=8", "tile.stride_lat=4", *settings])
     x = torch.zeros(1, 4, *size)
     tiling = latent_tiling(x, look.tile, lambda height, width: height * width)
-    return Subject(x, cond or prompt(1.0), prompt(0.0), look, tiling)
+    any_denoiser = Denoiser(Fake(), Fake())  # type: ignore[arg-type]
+    return any_denoiser.subject(x, cond or prompt(1.0), prompt(uncond), look, tiling)
 
 
 def query(sigma: float = 1.0, sigma_hat: float | None = None, size: tuple[int, int] = (8, 8)) -> Query:
@@ -76,7 +92,7 @@ def test_sigma_is_snapped_to_the_nearest_timestep(denoiser: Denoiser) -> None:
 def test_the_networks_see_unit_variance_and_the_estimate_is_not_scaled(denoiser: Denoiser, unet: Fake) -> None:
     sigma = sigma_table()[700]
     x = torch.full((1, 4, 2, 2), 5.0)
-    found = denoiser(x, sigma[None], x, prompt(0.25), torch.ones(1))
+    found = denoiser(x, sigma[None], x, denoiser.read(prompt(0.25)), torch.ones(1))
     torch.testing.assert_close(unet.calls[0]["x"], x / (sigma**2 + 1).sqrt())
     torch.testing.assert_close(found, x - sigma * 0.25)
 
@@ -85,7 +101,7 @@ def test_the_networks_see_unit_variance_and_the_estimate_is_not_scaled(denoiser:
 
 
 def test_the_prompt_counts_guidance_times_and_the_negative_prompt_the_rest(denoiser: Denoiser) -> None:
-    one = subject("guidance.start=4", "guidance.end=4")._replace(uncond=prompt(10.0))
+    one = subject("guidance.start=4", "guidance.end=4", uncond=10.0)
     [result] = denoise_together(denoiser, [one], [query(2.0)], batch=4)
     torch.testing.assert_close(result, torch.full_like(result, -snapped(2.0) * (10 + 4 * (1 - 10))))
 
@@ -116,8 +132,8 @@ def test_every_photo_keeps_its_own_scales_and_noise_level(denoiser: Denoiser, un
 # Windows
 
 
-@pytest.mark.parametrize(("batch", "rows"), [(1, [2] * 6), (4, [8, 4]), (100, [12])])
-def test_a_call_holds_at_most_batch_windows_with_and_without_prompt(
+@pytest.mark.parametrize(("batch", "rows"), [(1, [2] * 6), (4, [8, 4]), (5, [10, 2]), (100, [8, 4])])
+def test_a_call_holds_batch_windows_or_a_smaller_power_of_two_with_and_without_prompt(
     batch: int, rows: list[int], denoiser: Denoiser, unet: Fake
 ) -> None:
     size = (12, 16)  # two by three windows
@@ -129,7 +145,7 @@ def test_a_call_holds_at_most_batch_windows_with_and_without_prompt(
 def test_windows_of_one_shape_share_calls_whatever_photo_they_are_of(denoiser: Denoiser, unet: Fake) -> None:
     sizes = [(8, 8), (8, 4), (8, 12)]
     results = denoise_together(denoiser, [subject(size=s) for s in sizes], [query(size=s) for s in sizes], batch=8)
-    assert [tuple(call["x"].shape) for call in unet.calls] == [(6, 4, 8, 8), (2, 4, 8, 4)]
+    assert [tuple(call["x"].shape) for call in unet.calls] == [(4, 4, 8, 8), (2, 4, 8, 8), (2, 4, 8, 4)]
     assert [tuple(result.shape[-2:]) for result in results] == sizes
 
 
@@ -139,3 +155,36 @@ def test_every_window_can_have_a_prompt_of_its_own(denoiser: Denoiser) -> None:
     found = guidance_of(result, 1.0)[0, 0, 4]
     assert found[[0, 15]].tolist() == pytest.approx([1, 3])
     assert (found.diff() > -1e-6).all()
+
+
+# Memory
+
+
+def test_where_memory_ends_the_call_is_halved_until_it_fits(caplog: pytest.LogCaptureFixture) -> None:
+    size = (12, 16)
+    roomy, small = Fake(), Fake(fits=4)
+    many, few = Denoiser(roomy, Fake()), Denoiser(small, Fake())  # type: ignore[arg-type]
+    [expected], [found] = (
+        denoise_together(denoiser, [subject(size=size)], [query(size=size)], batch=8) for denoiser in (many, few)
+    )
+    assert torch.equal(found, expected)
+    assert [len(call["x"]) for call in small.calls] == [8, 4, 4, 4]
+    assert "no memory for 4 windows of 8x8 cells in one call: from now on 2" in caplog.text
+
+
+def test_what_fits_is_remembered_for_windows_of_that_shape() -> None:
+    small = Fake(fits=4)
+    denoiser = Denoiser(small, Fake())  # type: ignore[arg-type]
+
+    def rows(*size: int) -> list[int]:
+        small.calls.clear()
+        denoise_together(denoiser, [subject(size=size)], [query(size=size)], batch=4)  # type: ignore[arg-type]
+        return [len(call["x"]) for call in small.calls]
+
+    assert [rows(12, 12), rows(12, 12), rows(4, 12)] == [[8, 4, 4], [4, 4], [4]]
+
+
+def test_one_window_that_does_not_fit_is_an_error() -> None:
+    denoiser = Denoiser(Fake(fits=1), Fake())  # type: ignore[arg-type]
+    with pytest.raises(torch.OutOfMemoryError):
+        denoise_together(denoiser, [subject(size=(12, 16))], [query(size=(12, 16))], batch=4)

@@ -18,6 +18,7 @@ from supir_core.checkpoint import Entry
 from supir_core.diffusers_layout import Recipe, find_files, modern, recipes
 from supir_core.networks.dims import FULL, ModelDims
 from supir_core.parts import PREFIXES, SDXL_PARTS, wanted
+from supir_core.precision import PRECISIONS
 from supir_core.published import open_source
 from supir_core.roles import Role, judge
 from supir_core.weights import check_model, load_networks
@@ -188,7 +189,7 @@ def test_a_model_directory_of_a_folder_and_a_supir_file(where: str, tmp_path: Pa
     folder_of(tmp_path / where)
     put(tmp_path, {"supir.safetensors": SUPIR})
     check_model(str(tmp_path))
-    networks = load_networks(str(tmp_path), torch.device("cpu"), torch.float32, torch.float32)
+    networks = load_networks(str(tmp_path), torch.device("cpu"), PRECISIONS["float32"])
     assert torch.equal(networks.text.open_clip.text_projection, SDXL[PREFIXES["open_clip"] + "text_projection"])
     assert networks.text.open_clip.text_projection.is_contiguous()
 

@@ -20,6 +20,7 @@ from supir_core import models
 from supir_core.errors import InputError, StorageError, WeightsError
 from supir_core.packing import pack, plan_packing
 from supir_core.parts import PREFIXES, VAE_PARTS, wanted
+from supir_core.precision import PRECISIONS
 from supir_core.presets import load_preset
 from supir_core.restorer import Photo, Restorer
 from supir_core.weights import check_model, load_networks
@@ -48,7 +49,7 @@ def packed(raw: Path, out: Path, dtype: str = "fp32", **options: Any) -> dict[st
 
 
 def weights_of(model: Path) -> dict[str, Tensor]:
-    networks = load_networks(str(model), torch.device("cpu"), torch.float32, torch.float32)
+    networks = load_networks(str(model), torch.device("cpu"), PRECISIONS["float32"])
     return {
         PREFIXES[name] + key: tensor
         for name, module in networks.components().items()

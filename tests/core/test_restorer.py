@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from supir_core.errors import InputError
+from supir_core.errors import InputError, PhotoError
 from supir_core.image import to_tensor, to_uint8
+from supir_core.networks.unet import UNet
 from supir_core.noise import Noise, photo_noise
 from supir_core.presets import Preset, derive, load_preset
 from supir_core.restorer import Job, Photo, Restorer
@@ -212,6 +213,23 @@ def test_bfloat16_stays_close_to_float32(restorer: Restorer) -> None:
     assert rounded.dtype == torch.float32
     psnr = 10 * math.log10(4 / float((exact - rounded).square().mean()))  # the range is 2 wide
     assert psnr > 40  # 49 dB where this was written
+
+
+# Memory
+
+
+def test_a_photo_for_which_there_is_no_memory_fails_with_a_hint(restorer: Restorer) -> None:
+    class Hungry(UNet):
+        """A UNet that finds no memory, whatever it is asked."""
+
+        def forward(self, x: Tensor, *inputs: object) -> Tensor:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    hungry = Restorer(dataclasses.replace(restorer.networks, unet=Hungry(restorer.networks.dims.unet)))
+    with pytest.raises(PhotoError, match="20 GiB") as raised:
+        hungry.restore([A, B])
+    assert raised.value.code == "out-of-memory"
+    assert "float8" in raised.value.hint
 
 
 def images(restorer: Restorer, *photos: Photo) -> list[Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from supir_core.errors import WeightsError
 from supir_core.models import model_digest, read_dims
 from supir_core.networks.dims import FULL
+from supir_core.precision import PRECISIONS
 from supir_core.weights import (
     PREFIXES,
     UNUSED_KEYS,
@@ -72,7 +73,7 @@ def test_loaded_networks_are_for_inference(whole: Path) -> None:
 
 
 def test_half_precision_leaves_the_autoencoder_its_own(whole: Path) -> None:
-    networks = load_networks(str(whole), torch.device("cpu"), torch.float16, torch.bfloat16)
+    networks = load_networks(str(whole), torch.device("cpu"), PRECISIONS["float16"])
     dtypes = {name: next(module.parameters()).dtype for name, module in networks.components().items()}
     assert dtypes.pop("vae") == torch.bfloat16
     assert set(dtypes.values()) == {torch.float16}
@@ -189,7 +190,7 @@ def shapes(networks: Networks) -> dict[str, tuple[int, ...]]:
 
 
 def load(directory: Path) -> Networks:
-    return load_networks(str(directory), torch.device("cpu"), torch.float32, torch.float32)
+    return load_networks(str(directory), torch.device("cpu"), PRECISIONS["float32"])
 
 
 def replace(directory: Path, tensors: dict[str, Tensor], name: str = "supir") -> None:

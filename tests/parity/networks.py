@@ -33,7 +33,7 @@ def check_networks(file: GoldenFile, report: Report) -> None:
             x, lq, context, y, t = (file[f"{case}.{name}"] for name in _INPUTS)
             dims = build.unet_dims(config, latent_channels=x.shape[1])
             unet, control = build.unet(dims), build.control(dims)
-            features = control(x, t, context, y, lq)
+            features = control(x, t, control.read(context), y, control.hint(lq))
             _compare_case(file, report, case, names, unet, control, features)
         present = {_scale(name) for name in names if name.startswith("unet_out.")}
         if absent := {float(scale) for scale in file.optional("control_scales", ())} - present:
@@ -52,7 +52,7 @@ def _compare_case(
     x, lq, context, y, t = (file[f"{case}.{name}"] for name in _INPUTS)
 
     def predict(scale: float) -> Tensor:
-        eps: Tensor = unet(x, t, context, y, features, torch.full((len(x),), scale))
+        eps: Tensor = unet(x, t, unet.read(context), y, features, torch.full((len(x),), scale))
         return eps
 
     with report.group(file, case, "control", NETWORKS) as group:
@@ -73,8 +73,10 @@ def _compare_case(
     with report.group(file, case, "denoiser", NETWORKS) as group:
         if "denoiser.out" in names:
             noisy, sigma = (file[f"{case}.{name}"] for name in _DENOISER_INPUTS)
-            cond = Conditioning(context, y)
-            group.compare(f"{case}.denoiser.out", Denoiser(unet, control)(noisy, sigma, lq, cond, torch.ones(len(x))))
+            denoiser = Denoiser(unet, control)
+            prompt = denoiser.read(Conditioning(context, y))
+            found = denoiser(noisy, sigma, denoiser.hint(lq), prompt, torch.ones(len(x)))
+            group.compare(f"{case}.denoiser.out", found)
 
 
 def _scale(name: str) -> float:

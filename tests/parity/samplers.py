@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from supir_core.conditioning import Conditioning
-from supir_core.denoiser import Denoiser, Subject, denoise_together, latent_tiling
+from supir_core.denoiser import Denoiser, denoise_together, latent_tiling
 from supir_core.noise import Noise
 from supir_core.presets import Preset
 from supir_core.samplers import Query, Sampler, dpmpp_2m_sde, euler, run_together
@@ -56,7 +56,7 @@ def sample(
     tiling = latent_tiling(noise, look.tile, lambda height, width: height * width)
     windows = len(tiling.windows)
     subjects = [
-        Subject(
+        denoiser.subject(
             lq[k : k + 1],
             _rows(cond, 0, windows) if case.get("local") else _rows(cond, k),
             _rows(uncond, 0),

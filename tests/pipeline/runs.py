@@ -46,6 +46,7 @@ def settings_for(source: str | Path, output: str | Path, **changes: Any) -> RunS
         "tile_batch": 4,
         "device": "cpu",
         "dtype": None,
+        "compiled": False,
     }
     return RunSettings(**{**values, **changes})
 
