@@ -1,0 +1,262 @@
+"""Trains the demo model: `python -m training.train --out DIR --minutes 60`. The same command goes on where it stopped.
+
+Stages run in turn, each for its share of the minutes (or `--steps` each). Whatever ends the run, DIR keeps the last
+checkpoint, at most a minute old. DIR/log.jsonl has the losses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from supir_core.networks.vae import Encoder, Vae
+from training import checkpoints
+from training.autoencoding import AutoencoderStage, DenoiseEncoderStage
+from training.bank import Bank, load_bank
+from training.diffusing import ControlStage, UNetStage
+from training.latents import Latents, encode_bank
+from training.recipe import CPU, GPU, STAGES, Recipe, learning_rate
+from training.text import Text
+
+SAVE_EVERY_S = 60.0
+LARGEST_GRADIENT = 1.0  # norm; above, gradients are scaled down
+
+
+class Stage(Protocol):
+    """What the loop needs of a stage."""
+
+    trained: Mapping[str, nn.Module]
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a step, and its parts for the log."""
+
+    def finish(self) -> dict[str, float]:
+        """What is measured at the end, under the averaged weights."""
+
+
+class Paused(Exception):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+class Run:
+    """One call of the program.
+
+    Args:
+        folder: checkpoints, pictures and log.
+        recipe: of the model.
+        device: where to train.
+        minutes: of all stages together; None to count steps.
+        steps: of each stage, if `minutes` is None.
+        pause_after_s: end this call after so many seconds; the next one goes on.
+        compiled: through `torch.compile`.
+        log_every: steps.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        device: torch.device,
+        minutes: float | None,
+        steps: int,
+        pause_after_s: float | None = None,
+        compiled: bool = False,
+        log_every: int = 20,
+    ):
+        self.log_every = log_every
+        self.folder, self.recipe, self.device = folder, recipe, device
+        self.minutes, self.steps, self.compiled = minutes, steps, compiled
+        self.ends_at = None if pause_after_s is None else time.monotonic() + pause_after_s
+        self.stopping = False
+        self._bank: Bank | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def train(self, names: tuple[str, ...] = STAGES) -> None:
+        """Train stages, as far as they are not done.
+
+        Raises:
+            Paused: stopped before the end.
+        """
+        for name in names:
+            saved = checkpoints.read(self.folder / f"{name}.pt", self.device)
+            if saved is None or not saved["finished"]:
+                self._train_stage(name, saved)
+
+    def say(self, text: str) -> None:
+        """A line for whoever watches."""
+        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)  # noqa: T201  a program's output
+
+    def _passed(self, name: str, step: int, spent_s: float) -> float:
+        """The share of a stage that is behind it."""
+        if self.minutes is None:
+            return step / self.steps
+        return spent_s / (60 * self.minutes * self.recipe.stages[name].share)
+
+    def _train_stage(self, name: str, saved: dict[str, Any] | None) -> None:
+        torch.manual_seed(self.recipe.seed)  # for new weights; the steps have generators of their own
+        stage = self._build(name)
+        parameters = [p for module in stage.trained.values() for p in module.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.99), fused=self.device.type == "cuda")
+        average = checkpoints.Average(stage.trained)
+        step, spent_s = 0, 0.0
+        if saved is not None:
+            for part, module in stage.trained.items():
+                module.load_state_dict(saved["weights"][part])
+            optimizer.load_state_dict(saved["optimizer"])
+            average.state = saved["average"]
+            step, spent_s = saved["step"], saved["spent_s"]
+        self.say(f"{name}: from step {step}, {sum(p.numel() for p in parameters) / 1e6:.2f} M weights")
+
+        def save(finished: bool, measured: dict[str, float]) -> None:
+            content = {
+                "step": step,
+                "spent_s": spent_s,
+                "finished": finished,
+                "measured": measured,
+                "weights": {part: module.state_dict() for part, module in stage.trained.items()},
+                "average": average.state,
+                "optimizer": {} if finished else optimizer.state_dict(),
+            }
+            checkpoints.write_atomically(self.folder / f"{name}.pt", content)
+
+        loss_of = torch.compile(stage.loss) if self.compiled else stage.loss
+        saved_at = logged_at = started = time.monotonic()
+        spent_before, totals, counted = spent_s, {}, 0
+        while (passed := self._passed(name, step, spent_s)) < 1:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.recipe.stages[name].rate, passed)
+            with torch.autocast(self.device.type, torch.bfloat16):
+                loss, parts = loss_of(step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
+            optimizer.step()
+            step += 1
+            average.update(step)
+            for key, value in {"loss": loss, "gradient": norm, **parts}.items():
+                totals[key] = totals.get(key, 0.0) + value.detach()
+            counted += 1
+            now = time.monotonic()
+            if counted == self.log_every:
+                means = {key: float(value) / counted for key, value in totals.items()}
+                now = time.monotonic()  # a GPU has caught up only here
+                speed = counted * self.recipe.stages[name].batch / (now - logged_at)
+                self._log(name, step, spent_before + now - started, passed, speed, means)
+                totals, counted, logged_at = {}, 0, now
+                if not all(map(_is_number, means.values())):
+                    raise FloatingPointError(f"{name} came to {means} at step {step}")
+            spent_s = spent_before + now - started
+            if self.stopping or (self.ends_at is not None and now > self.ends_at):
+                save(False, {})
+                raise Paused(f"{name} at step {step}; the same command goes on")
+            if now - saved_at > SAVE_EVERY_S:
+                save(False, {})
+                saved_at = time.monotonic()
+        for part, module in stage.trained.items():
+            module.load_state_dict(average.state[part])
+        save(True, stage.finish())
+        self.say(f"{name}: done after {step} steps and {spent_s / 60:.1f} minutes")
+
+    def _log(self, name: str, step: int, spent_s: float, passed: float, speed: float, means: dict[str, float]) -> None:
+        line = {"stage": name, "step": step, "spent_s": round(spent_s, 1), "passed": round(passed, 4)}
+        line |= {"samples_per_s": round(speed, 1)} | {key: round(value, 6) for key, value in means.items()}
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+        if step % (5 * self.log_every) == 0 or step == self.log_every:
+            losses = ", ".join(f"{key} {value:.4f}" for key, value in means.items())
+            self.say(f"{name} {100 * passed:.0f} %, step {step}: {losses}; {speed:.0f} samples/s")
+
+    def _build(self, name: str) -> Stage:
+        if self._bank is None:
+            self._bank = load_bank(self.folder / "pictures", self.recipe, self.device, self.say)
+        if name == "autoencoder":
+            return AutoencoderStage(self.recipe, self._bank, self.device)
+        if name == "denoise_encoder":
+            return DenoiseEncoderStage(self.recipe, self._bank, self.device, self._vae())
+        latents = self._latents(self._bank)
+        if name == "unet":
+            return UNetStage(self.recipe, self._bank, latents)
+        text = Text(self.recipe.dims.text)
+        text.load_state_dict(checkpoints.averaged(self.folder, "unet", "text"))
+        return ControlStage(self.recipe, self._bank, latents, checkpoints.averaged(self.folder, "unet", "unet"), text)
+
+    def _vae(self) -> Vae:
+        return load_vae(self.folder, self.recipe).to(self.device, memory_format=torch.channels_last)
+
+    def _latents(self, bank: Bank) -> Latents:
+        file = self.folder / "latents.pt"
+        saved = checkpoints.read(file, self.device)
+        if saved is not None:
+            return Latents(**saved)
+        encoder = Encoder(self.recipe.dims.vae)
+        encoder.load_state_dict(checkpoints.averaged(self.folder, "denoise_encoder", "denoise_encoder"))
+        encoder.to(self.device, memory_format=torch.channels_last)
+        scale = checkpoints.latent_scale(self.folder)
+        latents = encode_bank(bank, self.recipe.encoded, self._vae(), encoder, scale, self.say)
+        checkpoints.write_atomically(file, latents._asdict())
+        return latents
+
+
+def load_vae(folder: Path, recipe: Recipe) -> Vae:
+    """The autoencoder as trained by now, on the processor, without its second encoder."""
+    vae = Vae(recipe.dims.vae)
+    del vae.denoise_encoder
+    for part, module in vae.named_children():
+        module.load_state_dict(checkpoints.averaged(folder, "autoencoder", part))
+    return vae
+
+
+def _is_number(value: float) -> bool:
+    return abs(value) < float("inf")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the options, train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints, pictures and log")
+    parser.add_argument("--stage", choices=[*STAGES, "all"], default="all")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, help="for all stages together; one stage gets its share of them")
+    length.add_argument("--steps", type=int, help="of each stage")
+    parser.add_argument("--pause-after", type=float, metavar="MINUTES", help="end this call then; the next one goes on")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--recipe", choices=["cpu", "gpu"], help="batches and pictures; by default as the device")
+    parser.add_argument("--pictures", type=int, help="to draw, instead of the recipe's number")
+    parser.add_argument("--threads", type=int, help="of the processor")
+    parser.add_argument("--compile", action="store_true", help="through torch.compile")
+    options = parser.parse_args(arguments)
+    recipe = GPU if (options.recipe or options.device) in ("gpu", "cuda") else CPU
+    if options.pictures:
+        recipe = dataclasses.replace(recipe, pictures=options.pictures, encoded=min(recipe.encoded, options.pictures))
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    pause_s = None if options.pause_after is None else 60 * options.pause_after
+    device = torch.device(options.device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    run = Run(options.out, recipe, device, options.minutes, options.steps or 0, pause_s, options.compile)
+
+    def stop(*_: object) -> None:
+        run.stopping = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    try:
+        run.train(STAGES if options.stage == "all" else (options.stage,))
+    except Paused as paused:
+        run.say(f"paused: {paused}")
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
