@@ -11,7 +11,7 @@ from torch import Tensor
 from supir_core.networks.vae import Encoder, Vae
 from training.bank import Bank, to_pixels
 
-AT_ONCE = 8  # pictures
+AT_ONCE = {"cpu": 8, "cuda": 64}  # pictures
 
 
 class Latents(NamedTuple):
@@ -23,6 +23,11 @@ class Latents(NamedTuple):
     heavy_control: Tensor  # (N, S, S, C) the denoise encoder's, of the badly damaged ones
 
 
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 where it is faster: with so few channels a processor loses more by converting than it gains."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
 @torch.no_grad()
 def encode_bank(
     bank: Bank, count: int, vae: Vae, denoise_encoder: Encoder, scale: float, say: Callable[[str], None]
@@ -32,10 +37,10 @@ def encode_bank(
     generator = torch.Generator().manual_seed(0)
 
     def encode(pixels: Tensor, encoder: Encoder, *, sample: bool) -> Tensor:
-        parts = []
-        for start in range(0, min(count, len(pixels)), AT_ONCE):
-            x = to_pixels(pixels[start : min(start + AT_ONCE, count)])
-            with torch.autocast(device.type, torch.bfloat16):
+        parts, batch = [], AT_ONCE[device.type]
+        for start in range(0, min(count, len(pixels)), batch):
+            x = to_pixels(pixels[start : min(start + batch, count)])
+            with mixed_precision(device):
                 posterior = vae.posterior(encoder(x))
             z = posterior.mean.float()
             if sample:

@@ -72,7 +72,7 @@ CPU = Recipe(
         "control": StageRecipe(0.3, batch=16, crop_px=128, rate=5e-4),
     },
     pictures=800,
-    encoded=500,
+    encoded=320,
 )
 
 GPU = Recipe(

@@ -19,12 +19,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from supir_core.networks.vae import Encoder, Vae
+from supir_core.networks.control import ControlBranch
+from supir_core.networks.unet import UNet
+from supir_core.networks.vae import Decoder, Encoder, Vae
 from training import checkpoints
 from training.autoencoding import AutoencoderStage, DenoiseEncoderStage
 from training.bank import Bank, load_bank
 from training.diffusing import ControlStage, UNetStage
-from training.latents import Latents, encode_bank
+from training.latents import Latents, encode_bank, mixed_precision
 from training.recipe import CPU, GPU, STAGES, Recipe, learning_rate
 from training.text import Text
 
@@ -129,14 +131,15 @@ class Run:
             }
             checkpoints.write_atomically(self.folder / f"{name}.pt", content)
 
-        loss_of = torch.compile(stage.loss) if self.compiled else stage.loss
+        if self.compiled:
+            _compile(stage)
         saved_at = logged_at = started = time.monotonic()
         spent_before, totals, counted = spent_s, {}, 0
         while (passed := self._passed(name, step, spent_s)) < 1:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.recipe.stages[name].rate, passed)
-            with torch.autocast(self.device.type, torch.bfloat16):
-                loss, parts = loss_of(step)
+            with mixed_precision(self.device):
+                loss, parts = stage.loss(step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
@@ -216,6 +219,14 @@ def load_vae(folder: Path, recipe: Recipe) -> Vae:
     return vae
 
 
+def _compile(stage: Stage) -> None:
+    """Run a stage's networks through `torch.compile`; what draws its batches stays as it is."""
+    for value in vars(stage).values():
+        for module in value.modules() if isinstance(value, nn.Module) else ():
+            if isinstance(module, (Encoder, Decoder, UNet, ControlBranch)):
+                module.compile()
+
+
 def _is_number(value: float) -> bool:
     return abs(value) < float("inf")
 
@@ -243,6 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
     pause_s = None if options.pause_after is None else 60 * options.pause_after
     device = torch.device(options.device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True  # crops have one size
     run = Run(options.out, recipe, device, options.minutes, options.steps or 0, pause_s, options.compile)
 
     def stop(*_: object) -> None:
