@@ -32,7 +32,7 @@ from supir_core.errors import InputError, PhotoError
 from supir_core.memory import free_memory, is_out_of_memory
 from supir_core.models import DEMO_MODEL
 from supir_core.noise import Noise, photo_noise
-from supir_core.precision import check_device, precision_named
+from supir_core.precision import device_named, precision_named
 from supir_core.presets import Preset
 from supir_core.samplers import Sampler, dpmpp_2m_sde, euler, run_together
 from supir_core.schedule import ddpm_sigmas, karras_sigmas
@@ -129,10 +129,8 @@ class Restorer:
             WeightsError: the weights are missing, wrong or damaged.
             InputError: no such device or dtype.
         """
-        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        precision = precision_named(dtype, chosen)
-        check_device(chosen)
-        networks = load_networks(model, torch.device(chosen), precision)
+        place = device_named(device)
+        networks = load_networks(model, place, precision_named(dtype, place))
         return cls(networks, batch, compiled=compiled)
 
     def restore(self, photos: Sequence[Photo], on_step: Callable[[int], None] = lambda step: None) -> list[Restored]:

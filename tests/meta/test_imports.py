@@ -29,7 +29,7 @@ ONLY_IN = {
     },
     "fsspec": {"pipeline/storage.py"},
     "duckdb": {"pipeline/index.py"},
-    "typer": {"jobs/cli.py"},
+    "typer": {"jobs/cli.py", "jobs/options.py"},
 }
 MAX_LINES = 400
 
