@@ -61,7 +61,9 @@ def main() -> None:
         print(json.dumps(_decode_here(side, budget, strip, threads, Path(arguments.child))._asdict()))
         return
     rows = []
-    print(f"{side} x {side} pixels, {threads} threads; bound by strips {bound_bytes(DIMS, side, strip) / MIB:.0f} MiB")
+    print(
+        f"{side} x {side} pixels, {threads} threads; bound at budget 0: {bound_bytes(DIMS, side, strip) / MIB:.0f} MiB"
+    )
     print(f"{'budget MiB':>10s} {'peak MiB':>10s} {'seconds':>8s} {'error':>9s}")
     with tempfile.TemporaryDirectory() as folder:
         first = Path(folder) / "first.npy"
