@@ -89,11 +89,9 @@ def main() -> None:
 def bound_bytes(dims: VaeDims, side: int, strip_bytes: int) -> int:
     """What decoding by strips may take with nothing kept beyond need, in float32.
 
-    Two maps of the finest level (a residual block's source and its result), the level's own source, which is half as
-    high and wide and held until the level is done, the picture, and the strips.
+    Two maps of the finest level (a residual block's source and its result), the picture, and the strips.
     """
-    source = dims.channels * dims.channel_mult[1] * (side // 2) ** 2
-    return (2 * dims.channels * side**2 + source + 3 * side**2) * 4 + STRIPS_AT_ONCE * strip_bytes
+    return (2 * dims.channels * side**2 + 3 * side**2) * 4 + STRIPS_AT_ONCE * strip_bytes
 
 
 def measure(side: int, budget: str, strip_bytes: int, threads: int, file: Path, steady: bool) -> Decoding:
