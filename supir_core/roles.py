@@ -68,6 +68,17 @@ class Report:
         return f"{self.role} ({self.foreign})" if self.foreign else str(self.role)
 
     @property
+    def misnamed(self) -> str:
+        """What the file's name says it is, if its tensors say otherwise; else empty."""
+        name = self.source.path.name.lower()
+        said = {
+            role for role, mark in ((Role.SUPIR, "supir"), (Role.SDXL, "sd_xl"), (Role.SDXL, "sdxl")) if mark in name
+        }
+        if len(said) != 1 or said & {self.role} or self.role not in (Role.SDXL, Role.SUPIR):
+            return ""
+        return str(said.pop())
+
+    @property
     def dtypes(self) -> dict[str, int]:
         """How many tensors have each number type; those that nothing uses left out."""
         entries = self.source.entries

@@ -96,6 +96,9 @@ def test_a_renamed_file(files: Path) -> None:
     assert errors(result) == []
     assert "SUPIR-v0F.ckpt: SDXL base or fine-tune  ok" in result.stdout
     assert "safetensors, published names" in result.stdout
+    assert "its name says SUPIR, but its tensors are another's" in result.stdout
+    swapped = (files / "SUPIR-v0Q.safetensors").rename(files / "sd_xl_base_1.0.safetensors")
+    assert "its name says SDXL base or fine-tune, but" in supir("check", swapped).stdout
 
 
 def test_everything_wrong_with_a_file_is_said(files: Path) -> None:
