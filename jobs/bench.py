@@ -55,9 +55,8 @@ def core(
     sizes = DIMS[dims]
     if threads:
         torch.set_num_threads(threads)
-    granularity = 2 ** (len(sizes.unet.channel_mult) - 1)
-    if tile % granularity or vae_side_px % (sizes.vae.factor * granularity):
-        raise InputError(f"--tile takes multiples of {granularity}, --vae-side of {sizes.vae.factor * granularity}")
+    _check_multiple("--tile", tile, 2 ** (len(sizes.unet.channel_mult) - 1))
+    _check_multiple("--vae-side", vae_side_px, sizes.vae.factor)
     console = Console(stderr=True)
     say = _silent if as_json else _say
     with console.status("making random weights"):
@@ -78,7 +77,8 @@ def core(
         "fp8_weights": precision.fp8_weights, "threads": torch.get_num_threads(), "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"), "tile": tile,
     }  # fmt: skip
-    say(f"{dims} networks, {facts['dtype']}, {facts['device']}, {facts['threads']} threads, torch {torch.__version__}")
+    stored = ", weights in 8 bits" if precision.fp8_weights else ""
+    say(f"{dims} networks, {facts['dtype']}{stored}, {facts['device']}, {facts['threads']} threads")
     with console.status("measuring matrix products"):
         rate = matmul_rate(place, precision.networks, repeats)
     facts["matmul_tflops_per_s"] = rate / 1e12
@@ -113,6 +113,13 @@ def core(
         f"{picture.decode_s:.3f} s, peak memory {_memory(picture.peak_bytes)}"
     )
     sys.stdout.write(json.dumps(facts) + "\n")
+
+
+def _check_multiple(option: str, value: int, factor: int) -> None:
+    if value % factor:
+        raise InputError(
+            f"{option} {value} is not a multiple of {factor}", hint=f"{option} {value // factor * factor or factor}"
+        )
 
 
 def tiling(sizes: Sequence[str], preset: str, as_json: bool) -> None:
@@ -156,6 +163,8 @@ def _cells(size: str) -> tuple[int, int]:
     """Height and width of the latent of a picture, WIDTHxHEIGHT in pixels."""
     try:
         width, height = (int(side) for side in size.lower().split("x"))
+        if min(width, height) < 1:
+            raise ValueError
         plan = plan_size(height, width, upscale=1.0, min_size_px=64, short_side_px=None)
     except ValueError as error:
         raise InputError(f"{size!r} is not a size", hint="such as 3000x2000") from error
@@ -172,7 +181,7 @@ def _silent(line: str) -> None:
 
 
 def _memory(size: int | None) -> str:
-    return "unknown" if size is None else f"{size / 2**20:,.0f} MiB"
+    return "-" if not size else f"{size / 2**20:,.0f} MiB"
 
 
 def _device_name(device: torch.device) -> str:

@@ -13,6 +13,7 @@ from jobs.options import (
     Device,
     Dtype,
     Json,
+    JsonAlone,
     Model,
     NetworkSizes,
     OutputFormat,
@@ -285,7 +286,7 @@ def bench_core(
     device: Device = None,
     dtype: Dtype = None,
     compiled: Compiled = False,
-    json_: Json = False,
+    json_: JsonAlone = False,
 ) -> None:
     """Speed and memory of the networks.
 
@@ -318,7 +319,7 @@ def bench_tiling(
         list[str] | None, typer.Option(metavar="WIDTHxHEIGHT", help="Of a result, in pixels; repeatable.")
     ] = None,
     preset: Annotated[str, typer.Option(help="Whose windows.")] = "faithful",
-    json_: Json = False,
+    json_: JsonAlone = False,
 ) -> None:
     """What tiling costs: the network's operations in windows, against the picture in one piece.
 

@@ -82,8 +82,9 @@ Compiled = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Run the networks through torch.compile (with CUDA graphs on a GPU): minutes more at the start, then "
-        "faster. Where it does not work, the log says why and all goes on without.",
+        help="Run the networks through torch.compile, with CUDA graphs: for long runs on a GPU, as compiling takes "
+        "minutes (on a processor it is not worth it). Where it fails, the log says why and all goes on without.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for scripts.")]
+JsonAlone = Annotated[bool, typer.Option("--json", help="Print the JSON object alone, without the table before it.")]

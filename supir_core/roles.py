@@ -167,15 +167,15 @@ def judge(source: Source, dims: ModelDims) -> Report:
 
 
 def check_values(report: Report, on_bytes: Callable[[int], None] = lambda count: None) -> None:
-    """Read every tensor that is used and look for NaN and infinity.
+    """Read every tensor that is used, and of a type that can be, and look for NaN and infinity.
 
     Raises:
         WeightsError: there are some (`weights-nan`).
     """
-    unused, source = set(report.unused), report.source
+    unread, source = {*report.unused, *report.mistyped}, report.source
     broken = []
     for key in source.entries:
-        if key not in unused:
+        if key not in unread:
             tensor = source.read(key)
             on_bytes(tensor.nbytes)
             broken += [] if is_finite(tensor) else [key]

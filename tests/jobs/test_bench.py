@@ -41,6 +41,7 @@ def test_tiling_keeps_what_the_planner_promises() -> None:
     assert (odd["height_lat"], odd["width_lat"]) == (math.ceil(2000 / 64 - 0.5) * 8, round(3000 / 64) * 8)
 
 
-def test_a_size_that_is_none_is_refused() -> None:
-    done = supir("bench", "tiling", "--size", "large")
-    assert done.returncode == 2 and "'large' is not a size" in done.stderr
+@pytest.mark.parametrize("size", ["large", "0x0", "-5x20", "3000"])
+def test_a_size_that_is_none_is_refused(size: str) -> None:
+    done = supir("bench", "tiling", f"--size={size}")
+    assert done.returncode == 2 and f"{size!r} is not a size" in done.stderr

@@ -121,6 +121,11 @@ def test_nan_is_found_unless_only_headers_are_read(files: Path) -> None:
     assert "sha256      not computed" in result.stdout
 
 
+def test_weights_in_eight_bits_are_refused_without_being_read(files: Path) -> None:
+    put(files, {"small.safetensors": {key: value.to(torch.float8_e4m3fn) for key, value in SUPIR.items()}})
+    assert errors(supir("check", files / "small.safetensors")) == ["weights-dtype"]
+
+
 def test_a_pickle_with_code_and_other_files(files: Path) -> None:
     torch.save({"state_dict": SUPIR, "x": Evil()}, files / "evil.ckpt")
     (files / "photo.ckpt").write_bytes(b"\xff\xd8\xff\xe0 jpeg")

@@ -114,10 +114,11 @@ class Report:
         }
 
 
-def psnr(found: Tensor, expected: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB, the peak being the range of `expected`."""
-    span, error = (expected.max() - expected.min()).double(), (found.double() - expected.double()).square().mean()
-    return float(10 * torch.log10(span.square() / error))
+def psnr(found: Tensor, expected: Tensor, peak: float | None = None) -> float:
+    """Peak signal-to-noise ratio in dB; the peak is the range of `expected` if not given."""
+    span = float(expected.max() - expected.min()) if peak is None else peak
+    error = (found.double() - expected.double()).square().mean()
+    return float(10 * torch.log10(span**2 / error))
 
 
 def _share(lines: Any) -> float | None:
