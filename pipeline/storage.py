@@ -13,6 +13,7 @@ import fsspec
 import pyarrow.dataset
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.listing import s3_pages
 from supir_core.errors import StorageError
 
 TEMPORARY = ".part-"  # marks a file that is being written; a listing leaves them out
@@ -103,11 +104,37 @@ class Store:
         with _explained(self.uri(path)):
             found = self._fs.find(top, detail=True) if self._fs.exists(top) else {}
         for full in sorted(found):
-            info = found[full]
-            name = full[len(self._root) :].lstrip("/")
-            link = info.get("islink") and self._fs.isfile(full)
-            if (info["type"] == "file" or link) and not PurePosixPath(name).name.startswith(TEMPORARY):
-                yield Entry(name, int(info["size"] or 0), _version(self._fs.info(full) if link else info))
+            entry = self._entry(found[full])
+            if entry is not None:
+                yield entry
+
+    def pages(self) -> Iterator[list[Entry]]:
+        """Every object of the store, in no order, some at a time: stores can hold more than memory does."""
+        with _explained(self.uri()):
+            if type(self._fs).__name__ == "S3FileSystem":
+                listed = s3_pages(self._fs, self._root)
+            else:
+                listed = (list(files.values()) for _, _, files in self._fs.walk(self._root, detail=True))
+            for infos in listed:
+                yield [entry for info in infos if (entry := self._entry(info)) is not None]
+
+    def _entry(self, info: dict[str, Any]) -> Entry | None:
+        """What a listing says of an object, if it is one, and a whole one."""
+        full = info["name"]
+        name = full[len(self._root) + 1 :]
+        link = info.get("islink") and self._fs.isfile(full)
+        if (info["type"] != "file" and not link) or PurePosixPath(name).name.startswith(TEMPORARY):
+            return None
+        return Entry(name, int(info["size"] or 0), _version(self._fs.info(full) if link else info))
+
+    def open(self, path: str) -> Any:
+        """An object as a binary file for reading, closed by the caller.
+
+        Raises:
+            StorageError: it does not exist (`not-found`) or cannot be read.
+        """
+        with _explained(self.uri(path)):
+            return self._fs.open(self._full(path), "rb")
 
     def dataset(self, paths: list[str], schema: Any) -> Any:
         """Parquet objects as one pyarrow dataset."""
