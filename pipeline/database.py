@@ -21,13 +21,17 @@ class TableFile:
 
     Args:
         schema: of its rows.
+        file: a complete table that is there already, and stays.
     """
 
-    def __init__(self, schema: pa.Schema):
+    def __init__(self, schema: pa.Schema, file: Path | None = None):
         self.schema = schema
-        self._folder = tempfile.TemporaryDirectory(prefix="supir-")
-        self.path = str(Path(self._folder.name) / "table.parquet")
-        self._writer: pq.ParquetWriter | None = pq.ParquetWriter(self.path, schema, compression="zstd")
+        self._writer: pq.ParquetWriter | None = None
+        if file is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="supir-")
+            file = Path(self._folder.name) / "table.parquet"
+            self._writer = pq.ParquetWriter(file, schema, compression="zstd")
+        self.path = str(file)
 
     def append(self, table: pa.Table) -> None:
         """Add rows, until the table is read for the first time."""

@@ -1,4 +1,4 @@
-"""Listing an S3 prefix page by page, its folders at the same time."""
+"""What an S3 bucket holds: a prefix page by page, its folders at the same time."""
 
 from __future__ import annotations
 
@@ -61,6 +61,13 @@ def s3_pages(fs: Any, root: str) -> Iterator[Page]:
             yield page
     finally:
         stopped.set()
+
+
+def s3_exists(fs: Any, full: str) -> bool:
+    """Whether there is a bucket, an object or anything below a prefix; s3fs itself takes a refusal for a no."""
+    bucket, _, key = full.partition("/")
+    below = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{key}/" if key else "", MaxKeys=1)
+    return not key or bool(below.get("Contents")) or bool(fs.isfile(full))
 
 
 def _answers(fs: Any, bucket: str, prefix: str, delimiter: str) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from pipeline import rows
-from pipeline.database import TableFile, database, into_file
+from pipeline.database import ROW_GROUP, TableFile, database, into_file
 from pipeline.photos.decode import EXTENSIONS, PHOTO_EXTENSIONS
 from pipeline.rows import Row
 from pipeline.storage import Entry, Store, split_uri
@@ -87,6 +88,24 @@ def read_manifest(source: str, limit: int | None = None) -> Manifest:
             code="no-photos",
         )
     return Manifest(_in_order(found, limit), ignored)
+
+
+def merge_manifests(sources: Sequence[str]) -> Manifest:
+    """One manifest of several folders, prefixes, photos or lists: every photo's id is its URI.
+
+    Raises:
+        InputError: as `read_manifest`.
+    """
+    merged, ignored = TableFile(rows.MANIFEST), Counter[str]()
+    for source in sources:
+        manifest = read_manifest(source)
+        ignored.update(manifest.ignored)
+        with database(photos=manifest.photos) as connection:
+            by_uri = connection.sql("select * replace (uri as photo_id) from photos").to_arrow_reader(ROW_GROUP)
+            for batch in by_uri:
+                photos = [row | {"path": _place(row["uri"])} for row in batch.to_pylist()]
+                merged.append(rows.table(photos, rows.MANIFEST))
+    return Manifest(_in_order(merged, None), dict(ignored))
 
 
 def _in_order(found: TableFile, limit: int | None) -> TableFile:
@@ -182,7 +201,9 @@ def _kind(path: str) -> str:
     """A file's extension, or what sets it apart from photos."""
     if not _is_text(path):
         return "with a name that is not UTF-8"
-    if any(part.startswith(".") for part in path.split("/")):  # such as the ._ twins that macOS leaves
+    if any(
+        part.startswith(".") and part.strip(".") for part in path.split("/")
+    ):  # such as the ._ twins that macOS leaves
         return "hidden"
     return _suffix(path) or "without extension"
 
@@ -248,12 +269,17 @@ def _from_list(row: Row, folder: str, source: str) -> Row:
     return {
         "photo_id": own_id or uri,
         "uri": f"{folder}/{uri}" if relative else uri,
-        "path": safe_path(uri.partition("://")[2] or uri.lstrip("/")),
+        "path": _place(uri),
         "caption": None if row.get("caption") in (None, "") else str(row["caption"]),
         "source_version": str(row.get("source_version") or ""),  # else the photo's id stands for its content
         "source_bytes": int(size) if size else None,
         "sidecar": row.get("sidecar"),
     }
+
+
+def _place(uri: str) -> str:
+    """Where the results of a photo of a list go."""
+    return safe_path(uri.partition("://")[2] or uri.lstrip("/"))
 
 
 def safe_path(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import fsspec
 import pyarrow.dataset
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.listing import s3_pages
+from pipeline.listing import s3_exists, s3_pages
 from supir_core.errors import StorageError
 
 TEMPORARY = ".part-"  # marks a file that is being written; a listing leaves them out
@@ -48,6 +49,7 @@ class Store:
                 self._fs, self._root = fsspec.core.url_to_fs(path, **options)
         self._root = self._root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
+        self._s3 = type(self._fs).__name__ == "S3FileSystem"  # by its name: the package takes a second to import
 
     def uri(self, path: str = "") -> str:
         """The full address of a path: a plain absolute path for a folder, else a URI."""
@@ -55,8 +57,14 @@ class Store:
         return full if self._local else str(self._fs.unstrip_protocol(full))
 
     def exists(self, path: str = "") -> bool:
-        """Whether there is an object or a folder."""
+        """Whether there is an object or a folder.
+
+        Raises:
+            StorageError: the store does not say (`denied`, `storage`).
+        """
         with _explained(self.uri(path)):
+            if self._s3:
+                return s3_exists(self._fs, self._full(path))
             return bool(self._fs.exists(self._full(path)))
 
     def is_file(self, path: str = "") -> bool:
@@ -90,13 +98,19 @@ class Store:
                 self._fs.pipe_file(full, data)
                 return
             self._fs.makedirs(self._fs._parent(full), exist_ok=True)
-            temporary = f"{self._fs._parent(full)}/{TEMPORARY}{uuid.uuid4().hex}"
-            try:
+            with self._replacing(full) as temporary:
                 self._fs.pipe_file(temporary, data)
-                os.replace(temporary, full)  # noqa: PTH105  # a rename is what makes it atomic
-            finally:
-                if self._fs.exists(temporary):
-                    self._fs.rm_file(temporary)
+
+    @contextmanager
+    def _replacing(self, full: str) -> Iterator[str]:
+        """A local file to be written beside another, which it then replaces in one step."""
+        temporary = f"{self._fs._parent(full)}/{TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            yield temporary
+            os.replace(temporary, full)  # noqa: PTH105
+        finally:
+            if self._fs.exists(temporary):
+                self._fs.rm_file(temporary)
 
     def entries(self, path: str = "") -> Iterator[Entry]:
         """Every object below a path, sorted; none if there is no such path."""
@@ -108,10 +122,21 @@ class Store:
             if entry is not None:
                 yield entry
 
+    def upload(self, file: str, path: str) -> None:
+        """Write an object from a local file, whole or not at all, without having it in memory."""
+        full = self._full(path)
+        with _explained(self.uri(path)):
+            if not self._local:
+                self._fs.put_file(file, full)
+                return
+            self._fs.makedirs(self._fs._parent(full), exist_ok=True)
+            with self._replacing(full) as temporary:
+                shutil.copyfile(file, temporary)
+
     def pages(self) -> Iterator[list[Entry]]:
         """Every object of the store, in no order, some at a time: stores can hold more than memory does."""
         with _explained(self.uri()):
-            if type(self._fs).__name__ == "S3FileSystem":
+            if self._s3:
                 listed = s3_pages(self._fs, self._root)
             else:
                 listed = (list(files.values()) for _, _, files in self._fs.walk(self._root, detail=True))
