@@ -64,6 +64,7 @@ def database(**tables: Any) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection with views of tables by their names: a `TableFile`, an Arrow table or an Arrow dataset."""
     with tempfile.TemporaryDirectory(prefix="supir-") as folder, duckdb.connect() as connection:
         connection.execute(f"set memory_limit = '{MEMORY}'; set preserve_insertion_order = false")
+        connection.execute("set enable_progress_bar = false")  # it goes to stdout
         connection.execute("set temp_directory = $1", [folder])
         for name, table in tables.items():
             if isinstance(table, TableFile):
