@@ -45,6 +45,8 @@ weights_app = typer.Typer(
 app.add_typer(weights_app, name="weights")
 bench_app = typer.Typer(help="What this machine reaches.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench_app, name="bench")
+manifest_app = typer.Typer(help="Lists of photos.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(manifest_app, name="manifest")
 
 
 @app.callback(invoke_without_command=True)
@@ -329,6 +331,37 @@ def bench_tiling(
 
     sizes = size or ["1024x1024", "1536x1536", "2048x2048", "3000x2000", "4096x4096", "8192x8192"]
     _finish(lambda: command.tiling(sizes, preset, json_))
+
+
+@bench_app.command("index")
+def bench_index(
+    rows: Annotated[int, typer.Option(min=100, help="Photos of the archive.")] = 1_000_000, json_: JsonAlone = False
+) -> None:
+    """What planning a resumed run takes: a manifest of so many photos against an index with nine tenths of them.
+
+    Example: supir bench index --rows 10000000
+    """
+    from jobs import bench_index as command
+
+    _finish(lambda: command.index(rows, json_))
+
+
+@manifest_app.command("build")
+def manifest_build(
+    sources: Annotated[list[str], typer.Argument(metavar="FOLDER|URI|LIST...", help="Where photos are.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The list to write; its name ends in .parquet.")],
+    json_: Json = False,
+) -> None:
+    """Write one list of all photos of folders, S3 prefixes and other lists: for --input of supir run.
+
+    A photo's id is its URI; its version (the ETag, or size and time) tells a later run whether it has changed. Folders
+    of a prefix are listed at the same time, and never more of them held in memory than is written in one go.
+
+    Example: supir manifest build s3://archive/1910 s3://archive/1920 --out manifest.parquet
+    """
+    from jobs import manifest as command
+
+    _finish(lambda: command.build(sources, out, json_))
 
 
 def _finish(command: exits.Command) -> None:

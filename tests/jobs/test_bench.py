@@ -45,3 +45,12 @@ def test_tiling_keeps_what_the_planner_promises() -> None:
 def test_a_size_that_is_none_is_refused(size: str) -> None:
     done = supir("bench", "tiling", f"--size={size}")
     assert done.returncode == 2 and f"{size!r} is not a size" in done.stderr
+
+
+def test_index_plans_over_made_up_archives() -> None:
+    """Nine tenths are in the index; of every 200 of them two have failed, one in passing."""
+    done = supir("bench", "index", "--rows", 2000)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert (facts["todo"], facts["done_before"], facts["failed_before"]) == (200 + 9, 1782, 9)
+    assert facts["peak_memory_mb"] > 0

@@ -28,7 +28,7 @@ ONLY_IN = {
         "jobs/submit.py",
     },
     "fsspec": {"pipeline/storage.py"},
-    "duckdb": {"pipeline/index.py"},
+    "duckdb": {"pipeline/database.py", "pipeline/index.py"},
     "typer": {"jobs/cli.py", "jobs/options.py"},
 }
 MAX_LINES = 400
