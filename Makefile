@@ -2,7 +2,7 @@
 # Another interpreter: make PYTHON=/path/to/python3 ...    Another place for the shared 6 GB: SUPIR_ENV_DIR=...
 
 .DEFAULT_GOAL := help
-.PHONY: help env ready demo test lint bench clean distclean tidy
+.PHONY: help env ready demo test test-s3 lint bench clean distclean tidy
 
 PYTHON ?=
 export PYTHON
@@ -10,7 +10,7 @@ export PYTHON
 BIN := .venv/bin
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 env: ## prepare .venv (the dependencies go to a cache that all checkouts share); the last line is its path
 	@infra/env.sh
@@ -23,6 +23,10 @@ demo: ready ## restore the photos in examples/photos into demo-output
 
 test: ready ## run the tests; pytest's options go into ARGS="..."
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-s3: ready ## run the tests that need an S3 store; installs one first (Debian packages)
+	@infra/test-store.sh
+	@$(BIN)/python -m pytest tests/s3 $(ARGS)
 
 lint: ready ## check format, style and types
 	@$(BIN)/python -m ruff format --check .

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from jobs import exits
+from jobs.options import (
+    Compiled,
+    Device,
+    Dtype,
+    Json,
+    JsonAlone,
+    Model,
+    NetworkSizes,
+    OutputFormat,
+    PackedDtype,
+    Preset,
+    ProgressStyle,
+    Settings,
+)
 from supir_core import __version__
 
 EXIT_CODES = "Exit codes: 0 all done, 1 a bug, 2 wrong input, 3 finished with failed photos, 130 interrupted."
@@ -30,80 +43,10 @@ weights_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(weights_app, name="weights")
-
-
-class ProgressStyle(StrEnum):
-    """How a run shows its progress."""
-
-    auto = "auto"
-    bar = "bar"
-    plain = "plain"
-    none = "none"
-
-
-class OutputFormat(StrEnum):
-    """File formats of results."""
-
-    png = "png"
-    jpeg = "jpeg"
-    webp = "webp"
-    tiff = "tiff"
-
-
-class PackedDtype(StrEnum):
-    """Number types of packed models."""
-
-    bf16 = "bf16"
-    fp16 = "fp16"
-    fp32 = "fp32"
-
-
-class NumberType(StrEnum):
-    """What the networks compute in; float8 stores their weights in 8 bits."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    float8 = "float8"
-
-
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        "--preset",
-        help="A shipped preset (see: supir presets list) or a .toml file. Default: demo with the demo model, "
-        "else faithful.",
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change the preset; repeatable. --set size.upscale=4; --set pull.tau_r=1.5: a LARGER tau_r is a WEAKER "
-        "pull towards the photo, 'off' is none.",
-    ),
-]
-Model = Annotated[
-    str,
-    typer.Option(
-        help="Directory with an SDXL base and a SUPIR file, or one that supir weights pack wrote; "
-        "or 'demo' (random weights)."
-    ),
-]
-Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, cpu. Default: a GPU if there is one.")]
-Dtype = Annotated[
-    NumberType | None, typer.Option(help="Of the networks. Default: bfloat16 on a GPU, float32 on the processor.")
-]
-Compiled = Annotated[
-    bool,
-    typer.Option(
-        "--compile",
-        help="Run the networks through torch.compile (with CUDA graphs on a GPU): minutes more at the start, then "
-        "faster. Where it does not work, the log says why and all goes on without.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for scripts.")]
+bench_app = typer.Typer(help="What this machine reaches.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bench_app, name="bench")
+manifest_app = typer.Typer(help="Lists of photos.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(manifest_app, name="manifest")
 
 
 @app.callback(invoke_without_command=True)
@@ -328,6 +271,97 @@ def weights_pack(
     from jobs import weights as command
 
     _finish(lambda: command.pack(sdxl, supir, lora or [], dtype.value, out, json_))
+
+
+@bench_app.command("core")
+def bench_core(
+    dims: Annotated[
+        NetworkSizes, typer.Option(help="Sizes of the networks; their weights are random. full: SUPIR's own, 8 GB.")
+    ] = NetworkSizes.demo,
+    tile: Annotated[int, typer.Option(min=4, help="Side of a window, in cells of 8 pixels.")] = 48,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Windows in one call; repeatable. Default: 1 and 4.")
+    ] = None,
+    vae_side: Annotated[int, typer.Option(min=64, help="Side of the picture for the autoencoder, in pixels.")] = 512,
+    repeats: Annotated[int, typer.Option(min=1, help="Each time is the best of so many.")] = 3,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the processor. Default: one per core.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    compiled: Compiled = False,
+    json_: JsonAlone = False,
+) -> None:
+    """Speed and memory of the networks.
+
+    Seconds per call of UNet and control branch, TFLOP/s (operations counted from shapes) and their share of what the
+    device reaches in a large matrix product; the sampler against a plain loop; the autoencoder; peak memory.
+
+    Example, on a GPU: supir bench core --dims full --tile 128 --batch 1 --batch 4 --batch 8 --compile
+    """
+    from jobs import bench as command
+
+    _finish(
+        lambda: command.core(
+            dims=dims.value,
+            tile=tile,
+            batches=batch or [1, 4],
+            vae_side_px=vae_side,
+            device=device,
+            dtype=dtype.value if dtype else None,
+            compiled=compiled,
+            threads=threads,
+            repeats=repeats,
+            as_json=json_,
+        )
+    )
+
+
+@bench_app.command("tiling")
+def bench_tiling(
+    size: Annotated[
+        list[str] | None, typer.Option(metavar="WIDTHxHEIGHT", help="Of a result, in pixels; repeatable.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Whose windows.")] = "faithful",
+    json_: JsonAlone = False,
+) -> None:
+    """What tiling costs: the network's operations in windows, against the picture in one piece.
+
+    Example: supir bench tiling --size 2048x2048 --size 3000x2000
+    """
+    from jobs import bench as command
+
+    sizes = size or ["1024x1024", "1536x1536", "2048x2048", "3000x2000", "4096x4096", "8192x8192"]
+    _finish(lambda: command.tiling(sizes, preset, json_))
+
+
+@bench_app.command("index")
+def bench_index(
+    rows: Annotated[int, typer.Option(min=100, help="Photos of the archive.")] = 1_000_000, json_: JsonAlone = False
+) -> None:
+    """What planning a resumed run takes: a manifest of so many photos against an index with nine tenths of them.
+
+    Example: supir bench index --rows 10000000
+    """
+    from jobs import bench_index as command
+
+    _finish(lambda: command.index(rows, json_))
+
+
+@manifest_app.command("build")
+def manifest_build(
+    sources: Annotated[list[str], typer.Argument(metavar="FOLDER|URI|LIST...", help="Where photos are.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The list to write; its name ends in .parquet.")],
+    json_: Json = False,
+) -> None:
+    """Write one list of all photos of folders, S3 prefixes and other lists: for --input of supir run.
+
+    A photo's id is its URI; its version (the ETag, or size and time) tells a later run whether it has changed. Folders
+    of a prefix are listed at the same time, and never more of them held in memory than is written in one go.
+
+    Example: supir manifest build s3://archive/1910 s3://archive/1920 --out manifest.parquet
+    """
+    from jobs import manifest as command
+
+    _finish(lambda: command.build(sources, out, json_))
 
 
 def _finish(command: exits.Command) -> None:

@@ -94,4 +94,4 @@ def restore(
             f"{facts['image']}: {size.width}x{size.height}, preset {look.folder}, {facts['seconds']} s", soft_wrap=True
         )
         for warning in warnings:
-            console.print(f"note: {warning}")
+            console.print(f"note: {warning} (see Warnings in README)")

@@ -107,12 +107,12 @@ def _run_flow(
     )
     with console.status("loading Ray and the networks"):
         from pipeline import flow  # noqa: PLC0415  # brings ray and torch, which a run with nothing to do can spare
-        from supir_core.precision import check_device  # noqa: PLC0415
+        from supir_core.precision import device_named  # noqa: PLC0415
         from supir_core.weights import check_model  # noqa: PLC0415
 
         check_model(settings.model)
         if not settings.address:
-            check_device(settings.device)
+            device_named(settings.device)
     settings.save(store, photos=manifest.photos.num_rows, todo=plan.todo.num_rows, ignored=manifest.ignored)
     with RunProgress(plan.todo.num_rows, progress_style) as progress:
         flow.run(settings, plan.todo, progress.add)

@@ -117,6 +117,7 @@ def _unreadable(path: Path, error: OSError) -> WeightsError:
 def _facts(report: Report) -> dict[str, Any]:
     return {
         "role": report.title,
+        "misnamed": report.misnamed,
         "layout": report.source.layout,
         "format": "+".join(sorted({file.kind for file in report.source.files})),
         "bytes": sum(file.path.stat().st_size for file in report.source.files),
@@ -144,6 +145,10 @@ def _text(fact: dict[str, Any], read: bool) -> str:
     if "tensors" in fact:
         dtypes = ", ".join(f"{dtype} ({count})" for dtype, count in fact["dtypes"].items())
         parts = ", ".join(f"{part} {n['found']}/{n['needed']}" for part, n in fact["components"].items())
+        if fact["misnamed"]:
+            lines.append(
+                f"  note        its name says {fact['misnamed']}, but its tensors are another's: this is what counts"
+            )
         lines += [
             f"  file        {fact['bytes'] / 1e9:.3f} GB, {fact['format']}, {fact['layout']} names",
             f"  tensors     {fact['tensors']}: {dtypes}",

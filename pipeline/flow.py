@@ -24,6 +24,7 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from pipeline.attempts import start_attempts
 from pipeline.caption_stage import CaptionStage
+from pipeline.database import TableFile
 from pipeline.index import IndexWriter
 from pipeline.restore_stage import LoadRestorer, RestoreStage, load_restorer
 from pipeline.rows import Row
@@ -37,7 +38,7 @@ NO_PROGRESS_TIMEOUT_S = 12 * 3600  # an execution that waits this long for a mac
 
 def run(
     settings: RunSettings,
-    todo: pa.Table,
+    todo: TableFile,
     on_rows: Callable[[list[Row]], None] = lambda new: None,
     load: LoadRestorer = load_restorer,
 ) -> None:
@@ -55,8 +56,8 @@ def run(
     store = Store(settings.output)
     with _cluster(settings), IndexWriter(store, settings.run) as writer:
         attempts = start_attempts()
-        for start in range(0, todo.num_rows, ROUND_ROWS):
-            photos = dataset(settings, todo.slice(start, ROUND_ROWS), attempts, load)
+        for photos_of_round in todo.rounds(ROUND_ROWS):
+            photos = dataset(settings, photos_of_round, attempts, load)
             with _unwrapped(attempts):
                 for finished in photos.iter_batches(batch_size=None, batch_format="pyarrow"):
                     new = finished.to_pylist()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import rows
+from pipeline.database import database
 from pipeline.rows import Row
 from pipeline.storage import Store
 from supir_core.errors import InputError
@@ -72,7 +74,7 @@ def exists(store: Store) -> bool:
     return bool(_parts(store))
 
 
-def query(store: Store, sql: str, **tables: pa.Table) -> pa.Table:
+def query(store: Store, sql: str, **tables: Any) -> pa.Table:
     """The answer to a query over the view `photos` and, by their names, over other tables.
 
     Raises:
@@ -83,11 +85,8 @@ def query(store: Store, sql: str, **tables: pa.Table) -> pa.Table:
         raise InputError(
             f"no index in {store.uri()}", hint="give the folder that was --output of a supir run", code="no-index"
         )
-    with duckdb.connect() as connection:
-        connection.register("every_row", store.dataset(parts, rows.INDEX))
+    with database(every_row=store.dataset(parts, rows.INDEX), **tables) as connection:
         connection.execute(_NEWEST)
-        for name, table in tables.items():
-            connection.register(name, table)
         try:
             answer = connection.sql(sql)
             if answer is None:
@@ -99,12 +98,10 @@ def query(store: Store, sql: str, **tables: pa.Table) -> pa.Table:
             ) from error
 
 
-def finished(store: Store, preset_digest: str) -> pa.Table:
-    """What a look's rows say of identity and status, the newest per photo."""
-    columns = ["photo_id", "source_version", "status", "model_digest", "format"]
-    if not exists(store):
-        return rows.table([], rows.INDEX).select(columns)
-    return query(store, f"select {', '.join(columns)} from photos where preset_digest = '{preset_digest}'")
+def every_row(store: Store) -> Any:
+    """All rows, older ones too, as something that `database` takes; no rows where there is no index."""
+    parts = _parts(store)
+    return store.dataset(parts, rows.INDEX) if parts else rows.table([], rows.INDEX)
 
 
 def _parts(store: Store) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -14,6 +15,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from pipeline import rows
+from pipeline.database import ROW_GROUP, TableFile, database, into_file
 from pipeline.photos.decode import EXTENSIONS, PHOTO_EXTENSIONS
 from pipeline.rows import Row
 from pipeline.storage import Entry, Store, split_uri
@@ -21,18 +23,50 @@ from supir_core.errors import InputError
 
 CAPTION_SUFFIX = ".txt"
 LISTS = (".csv", ".jsonl", ".parquet")
+LIST_COLUMNS = ("uri", "photo_id", "caption", "source_version", "source_bytes", "sidecar")
+
+
+LISTED = pa.schema(
+    [
+        ("path", pa.string()),  # below the folder
+        ("kind", pa.string()),  # see `_kind`
+        ("stem", pa.string()),  # the path without its extension
+        ("place", pa.string()),  # see `safe_path`
+        ("version", pa.string()),
+        ("bytes", pa.int64()),
+    ]
+)
+"""What a listing says of a file."""
+
+_FROM_LISTING = """
+    select path as photo_id, $root || '/' || path as uri, place as path, version as source_version,
+           bytes as source_bytes, null::varchar as caption,
+           case when beside.text is not null then $root || '/' || beside.text
+                when after.text is not null then $root || '/' || after.text else '' end as sidecar
+    from listed
+    left join (select path as text from listed where kind = $text) beside on beside.text = stem || $text
+    left join (select path as text from listed where kind = $text) after on after.text = listed.path || $text
+    where list_contains($photos, kind)
+"""
+
+_IGNORED = """
+    select kind, count(*) from listed
+    where not list_contains($photos, kind) and path not in (
+        select unnest([stem || $text, path || $text]) from listed where list_contains($photos, kind))
+    group by kind order by kind
+"""
 
 
 @dataclass(frozen=True)
 class Manifest:
     """The photos of a run."""
 
-    photos: pa.Table  # rows.MANIFEST, sorted by photo_id
+    photos: TableFile  # rows.MANIFEST, sorted by photo_id
     ignored: dict[str, int]  # files of the folder that are neither photos nor captions, by extension
 
 
 def read_manifest(source: str, limit: int | None = None) -> Manifest:
-    """The photos of a folder, prefix, single photo or list.
+    """The photos of a folder, prefix, single photo or list; of any number, as they are never in memory together.
 
     Args:
         source: a path or URI.
@@ -44,44 +78,114 @@ def read_manifest(source: str, limit: int | None = None) -> Manifest:
     suffix = PurePosixPath(source).suffix.lower()
     ignored: dict[str, int] = {}
     if suffix in LISTS:
-        photos = _read_list(source, suffix)
+        found = _read_list(source, suffix)
     else:
-        photos, ignored = _list(source)
-    if not photos:
+        found, ignored = _list(source)
+    if not found.num_rows:
         raise InputError(
             f"no photos in {source}",
             hint=f"photos end in {', '.join(EXTENSIONS)}; a list ends in {', '.join(LISTS)}",
             code="no-photos",
         )
-    photos = _distinct(photos)
-    return Manifest(rows.table(sorted(photos, key=_by_id)[:limit], rows.MANIFEST), ignored)
+    return Manifest(_in_order(found, limit), ignored)
 
 
-def _by_id(photo: Row) -> str:
-    return str(photo["photo_id"])
+def merge_manifests(sources: Sequence[str]) -> Manifest:
+    """One manifest of several folders, prefixes, photos or lists: every photo's id is its URI.
+
+    Raises:
+        InputError: as `read_manifest`.
+    """
+    merged, ignored = TableFile(rows.MANIFEST), Counter[str]()
+    for source in sources:
+        manifest = read_manifest(source)
+        ignored.update(manifest.ignored)
+        with database(photos=manifest.photos) as connection:
+            by_uri = connection.sql("select * replace (uri as photo_id) from photos").to_arrow_reader(ROW_GROUP)
+            for batch in by_uri:
+                photos = [row | {"path": _place(row["uri"])} for row in batch.to_pylist()]
+                merged.append(rows.table(photos, rows.MANIFEST))
+    return Manifest(_in_order(merged, None), dict(ignored))
 
 
-def _list(source: str) -> tuple[list[Row], dict[str, int]]:
+def _in_order(found: TableFile, limit: int | None) -> TableFile:
+    """The photos by their ids, each once.
+
+    Raises:
+        InputError: two photos have one id, or would have their results in one place.
+    """
+    with database(found=found) as connection:
+        photos = "found"
+        if _repeated(connection, "photo_id"):
+            _check_distinct(connection)
+            photos = "(select distinct on (photo_id) * from found)"
+        if _repeated(connection, "path"):
+            _check_apart(connection, photos)
+        cut = f"limit {limit}" if limit is not None else ""
+        return into_file(connection.sql(f"select * from {photos} order by photo_id {cut}"), rows.MANIFEST)
+
+
+def _repeated(connection: Any, column: str) -> bool:
+    counted = f"select 1 from found group by md5_number({column}) having count(*) > 1 limit 1"
+    return connection.execute(counted).fetchone() is not None
+
+
+def _check_distinct(connection: Any) -> None:
+    other = connection.execute(
+        "select photo_id, min(uri), max(uri) from found group by photo_id having min(uri) != max(uri) limit 1"
+    ).fetchone()
+    if other:
+        raise InputError(
+            f"photo_id {other[0]!r} stands for {other[1]} and {other[2]}",
+            hint="every photo needs an id of its own",
+            code="manifest",
+        )
+
+
+def _check_apart(connection: Any, photos: str) -> None:
+    other = connection.execute(
+        f"select path, min(uri), max(uri) from {photos} group by path having count(*) > 1 limit 1"
+    ).fetchone()
+    if other:
+        raise InputError(
+            f"{other[1]} and {other[2]} would both be written to {other[0]}",
+            hint="restore them in two runs with different outputs",
+            code="manifest",
+        )
+
+
+def _list(source: str) -> tuple[TableFile, dict[str, int]]:
     store = Store(source)
+    photos = TableFile(rows.MANIFEST)
     if store.is_file():
         store, name = split_uri(source)
-        if _suffix(name) not in PHOTO_EXTENSIONS:
-            return [], {}
-        entries = [entry for entry in store.entries(name) if entry.path == name]
-        return [_photo(store, entry, None) for entry in entries], {}
+        if _suffix(name) in PHOTO_EXTENSIONS:
+            photos.append(rows.table([_photo(store, e) for e in store.entries(name) if e.path == name], rows.MANIFEST))
+        return photos, {}
     if not store.exists():
         raise InputError(f"{source} does not exist", hint="check the path or URI after --input", code="not-found")
-    entries = list(store.entries())
-    captions = {entry.path for entry in entries if _suffix(entry.path) == CAPTION_SUFFIX}
-    photos, others = [], []
-    for entry in entries:
-        if _kind(entry.path) in PHOTO_EXTENSIONS:
-            sidecar = next((path for path in caption_paths(entry.path) if path in captions), "")
-            photos.append(_photo(store, entry, sidecar))
-        else:
-            others.append(entry.path)
-    used = {path for photo in photos for path in caption_paths(photo["photo_id"])}
-    return photos, dict(Counter(_kind(path) for path in others if path not in used))
+    listed = TableFile(LISTED)
+    for page in store.pages():
+        listed.append(pa.Table.from_pylist([_listed(entry) for entry in page], LISTED))
+    kinds = {"photos": sorted(PHOTO_EXTENSIONS), "text": CAPTION_SUFFIX}
+    with database(listed=listed) as connection:
+        found = connection.sql(_FROM_LISTING, params={**kinds, "root": store.uri()})
+        return into_file(found, rows.MANIFEST), dict(connection.execute(_IGNORED, kinds).fetchall())
+
+
+def _listed(entry: Entry) -> Row:
+    kind, path = _kind(entry.path), entry.path
+    if not _is_text(path):
+        path = path.encode(errors="replace").decode()
+    stem = path.removesuffix(PurePosixPath(path).suffix)
+    return {
+        "path": path,
+        "kind": kind,
+        "stem": stem,
+        "place": safe_path(path),
+        "version": entry.version,
+        "bytes": entry.size_bytes,
+    }
 
 
 def _is_text(path: str) -> bool:
@@ -97,7 +201,9 @@ def _kind(path: str) -> str:
     """A file's extension, or what sets it apart from photos."""
     if not _is_text(path):
         return "with a name that is not UTF-8"
-    if any(part.startswith(".") for part in path.split("/")):  # such as the ._ twins that macOS leaves
+    if any(
+        part.startswith(".") and part.strip(".") for part in path.split("/")
+    ):  # such as the ._ twins that macOS leaves
         return "hidden"
     return _suffix(path) or "without extension"
 
@@ -111,39 +217,46 @@ def caption_paths(path: str) -> list[str]:
     return [path.removesuffix(PurePosixPath(path).suffix) + CAPTION_SUFFIX, path + CAPTION_SUFFIX]
 
 
-def _photo(store: Store, entry: Entry, sidecar: str | None) -> Row:
+def _photo(store: Store, entry: Entry) -> Row:
+    """One photo of which nobody has looked for a caption."""
     return {
         "photo_id": entry.path,
         "uri": store.uri(entry.path),
         "path": safe_path(entry.path),
         "source_version": entry.version,
         "source_bytes": entry.size_bytes,
-        "sidecar": store.uri(sidecar) if sidecar else sidecar,
     }
 
 
-def _read_list(source: str, suffix: str) -> list[Row]:
+def _read_list(source: str, suffix: str) -> TableFile:
     store, name = split_uri(source)
-    data = pa.BufferReader(store.read(name))
+    photos = TableFile(rows.MANIFEST)
     try:
-        if suffix == ".csv":
-            text = pa.csv.ConvertOptions(column_types=dict.fromkeys(("uri", "photo_id", "caption"), pa.string()))
-            listed = pa.csv.read_csv(data, convert_options=text)
-        elif suffix == ".jsonl":
-            listed = pa.json.read_json(data)
-        else:
-            listed = pa.parquet.read_table(data)
+        with store.open(name) as file:
+            for batch in _batches(file, suffix):
+                if "uri" not in batch.schema.names:
+                    raise InputError(
+                        f"{source} has no column uri, but {', '.join(batch.schema.names)}",
+                        hint="columns, separated by commas in a .csv: uri, and if you like photo_id and caption",
+                        code="manifest",
+                    )
+                known = [column for column in LIST_COLUMNS if column in batch.schema.names]
+                listed = [_from_list(row, store.uri(), source) for row in batch.select(known).to_pylist()]
+                photos.append(rows.table(listed, rows.MANIFEST))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{source} does not parse: {error}", code="manifest") from error
-    if "uri" not in listed.column_names:
-        raise InputError(
-            f"{source} has no column uri, but {', '.join(listed.column_names)}",
-            hint="columns, separated by commas in a .csv: uri, and if you like photo_id and caption",
-            code="manifest",
-        )
-    folder = store.uri()
-    known = [column for column in ("uri", "photo_id", "caption") if column in listed.column_names]
-    return [_from_list(row, folder, source) for row in listed.select(known).to_pylist()]
+    return photos
+
+
+def _batches(file: Any, suffix: str) -> Iterator[pa.RecordBatch]:
+    """A list, piece by piece."""
+    if suffix == ".parquet":
+        yield from pa.parquet.ParquetFile(file).iter_batches()
+    elif suffix == ".csv":
+        text = pa.csv.ConvertOptions(column_types=dict.fromkeys(LIST_COLUMNS, pa.string()))
+        yield from pa.csv.open_csv(file, convert_options=text)
+    else:
+        yield from pa.json.open_json(file)
 
 
 def _from_list(row: Row, folder: str, source: str) -> Row:
@@ -152,46 +265,26 @@ def _from_list(row: Row, folder: str, source: str) -> Row:
         raise InputError(f"{source} has a row without a uri", code="manifest")
     relative = "://" not in uri and not uri.startswith("/")
     own_id = "" if row.get("photo_id") is None else str(row["photo_id"])
+    size = row.get("source_bytes")
     return {
         "photo_id": own_id or uri,
         "uri": f"{folder}/{uri}" if relative else uri,
-        "path": safe_path(uri.partition("://")[2] or uri),
+        "path": _place(uri),
         "caption": None if row.get("caption") in (None, "") else str(row["caption"]),
-        "source_version": "",  # nobody has looked; the photo's id stands for its content
-        "sidecar": None,
+        "source_version": str(row.get("source_version") or ""),  # else the photo's id stands for its content
+        "source_bytes": int(size) if size else None,
+        "sidecar": row.get("sidecar"),
     }
 
 
+def _place(uri: str) -> str:
+    """Where the results of a photo of a list go."""
+    return safe_path(uri.partition("://")[2] or uri.lstrip("/"))
+
+
 def safe_path(path: str) -> str:
-    """A relative path that stays where it is put: no empty, `.` or `..` parts, whatever the key was."""
-    parts = [part if part.strip(".") else "%2E" * len(part) for part in path.split("/") if part]
-    return "/".join(parts)
-
-
-def _distinct(photos: Iterable[Row]) -> list[Row]:
-    """Photos without repeated rows.
-
-    Raises:
-        InputError: two photos have one id, or would have their results in one place.
-    """
-    by_id: dict[str, Row] = {}
-    by_path: dict[str, Row] = {}
-    for photo in photos:
-        same = by_id.setdefault(photo["photo_id"], photo)
-        if same["uri"] != photo["uri"]:
-            raise InputError(
-                f"photo_id {photo['photo_id']!r} stands for {same['uri']} and {photo['uri']}",
-                hint="every photo needs an id of its own",
-                code="manifest",
-            )
-        neighbour = by_path.setdefault(photo["path"], photo)
-        if neighbour["photo_id"] != photo["photo_id"]:
-            raise InputError(
-                f"{neighbour['uri']} and {photo['uri']} would both be written to {photo['path']}",
-                hint="restore them in two runs with different outputs",
-                code="manifest",
-            )
-    return list(by_id.values())
+    """A relative path that stays where it is put, whatever the key was: empty, `.` and `..` parts are written out."""
+    return "/".join(part if part.strip(".") else "%2E" * len(part) or "%2F" for part in path.split("/"))
 
 
 def read_caption(data: bytes) -> str:

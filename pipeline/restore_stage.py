@@ -106,7 +106,8 @@ class RestoreStage:
 
     def _is_to_be_done_again(self, found: Row) -> bool:
         settings = self._settings
-        asked = settings.redo or (settings.retry_failed and found["status"] == rows.FAILED)
+        failed_in_passing = found["status"] == rows.FAILED and found["error_code"] in rows.TRANSIENT
+        asked = settings.redo or failed_in_passing or (settings.retry_failed and found["status"] == rows.FAILED)
         return asked and found["run"] != settings.run
 
     def _finished(self, photo: Row, begun: int) -> Row:

@@ -8,6 +8,8 @@ import pyarrow as pa
 
 RESTORED = "restored"
 FAILED = "failed"
+TRANSIENT = ("denied", "out-of-memory", "storage", "worker-crashed")
+"""Error codes of failures that may not come again: the next run tries such photos once more."""
 
 Row = dict[str, Any]
 """One row of either schema as plain Python values."""

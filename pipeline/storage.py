@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import fsspec
 import pyarrow.dataset
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.listing import s3_exists, s3_pages
 from supir_core.errors import StorageError
 
 TEMPORARY = ".part-"  # marks a file that is being written; a listing leaves them out
@@ -47,6 +49,7 @@ class Store:
                 self._fs, self._root = fsspec.core.url_to_fs(path, **options)
         self._root = self._root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
+        self._s3 = type(self._fs).__name__ == "S3FileSystem"  # by its name: the package takes a second to import
 
     def uri(self, path: str = "") -> str:
         """The full address of a path: a plain absolute path for a folder, else a URI."""
@@ -54,8 +57,14 @@ class Store:
         return full if self._local else str(self._fs.unstrip_protocol(full))
 
     def exists(self, path: str = "") -> bool:
-        """Whether there is an object or a folder."""
+        """Whether there is an object or a folder.
+
+        Raises:
+            StorageError: the store does not say (`denied`, `storage`).
+        """
         with _explained(self.uri(path)):
+            if self._s3:
+                return s3_exists(self._fs, self._full(path))
             return bool(self._fs.exists(self._full(path)))
 
     def is_file(self, path: str = "") -> bool:
@@ -89,13 +98,19 @@ class Store:
                 self._fs.pipe_file(full, data)
                 return
             self._fs.makedirs(self._fs._parent(full), exist_ok=True)
-            temporary = f"{self._fs._parent(full)}/{TEMPORARY}{uuid.uuid4().hex}"
-            try:
+            with self._replacing(full) as temporary:
                 self._fs.pipe_file(temporary, data)
-                os.replace(temporary, full)  # noqa: PTH105  # a rename is what makes it atomic
-            finally:
-                if self._fs.exists(temporary):
-                    self._fs.rm_file(temporary)
+
+    @contextmanager
+    def _replacing(self, full: str) -> Iterator[str]:
+        """A local file to be written beside another, which it then replaces in one step."""
+        temporary = f"{self._fs._parent(full)}/{TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            yield temporary
+            os.replace(temporary, full)  # noqa: PTH105
+        finally:
+            if self._fs.exists(temporary):
+                self._fs.rm_file(temporary)
 
     def entries(self, path: str = "") -> Iterator[Entry]:
         """Every object below a path, sorted; none if there is no such path."""
@@ -103,11 +118,48 @@ class Store:
         with _explained(self.uri(path)):
             found = self._fs.find(top, detail=True) if self._fs.exists(top) else {}
         for full in sorted(found):
-            info = found[full]
-            name = full[len(self._root) :].lstrip("/")
-            link = info.get("islink") and self._fs.isfile(full)
-            if (info["type"] == "file" or link) and not PurePosixPath(name).name.startswith(TEMPORARY):
-                yield Entry(name, int(info["size"] or 0), _version(self._fs.info(full) if link else info))
+            entry = self._entry(found[full])
+            if entry is not None:
+                yield entry
+
+    def upload(self, file: str, path: str) -> None:
+        """Write an object from a local file, whole or not at all, without having it in memory."""
+        full = self._full(path)
+        with _explained(self.uri(path)):
+            if not self._local:
+                self._fs.put_file(file, full)
+                return
+            self._fs.makedirs(self._fs._parent(full), exist_ok=True)
+            with self._replacing(full) as temporary:
+                shutil.copyfile(file, temporary)
+
+    def pages(self) -> Iterator[list[Entry]]:
+        """Every object of the store, in no order, some at a time: stores can hold more than memory does."""
+        with _explained(self.uri()):
+            if self._s3:
+                listed = s3_pages(self._fs, self._root)
+            else:
+                listed = (list(files.values()) for _, _, files in self._fs.walk(self._root, detail=True))
+            for infos in listed:
+                yield [entry for info in infos if (entry := self._entry(info)) is not None]
+
+    def _entry(self, info: dict[str, Any]) -> Entry | None:
+        """What a listing says of an object, if it is one, and a whole one."""
+        full = info["name"]
+        name = full[len(self._root) + 1 :]
+        link = info.get("islink") and self._fs.isfile(full)
+        if (info["type"] != "file" and not link) or PurePosixPath(name).name.startswith(TEMPORARY):
+            return None
+        return Entry(name, int(info["size"] or 0), _version(self._fs.info(full) if link else info))
+
+    def open(self, path: str) -> Any:
+        """An object as a binary file for reading, closed by the caller.
+
+        Raises:
+            StorageError: it does not exist (`not-found`) or cannot be read.
+        """
+        with _explained(self.uri(path)):
+            return self._fs.open(self._full(path), "rb")
 
     def dataset(self, paths: list[str], schema: Any) -> Any:
         """Parquet objects as one pyarrow dataset."""

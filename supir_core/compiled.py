@@ -35,6 +35,7 @@ class Compiled:
     """
 
     def __init__(self, step: Step, compile_: Callable[[Step], Step] = inductor):
+        log.warning("compiling the networks: the first steps, and those with other sizes, take minutes")
         self._plain = step
         self._fast: Step | None = compile_(step)
         self.why_not = ""

@@ -151,4 +151,8 @@ def _read_config(directory: Path) -> Any:
 
 
 def _config_error(directory: Path, error: Exception) -> WeightsError:
-    return WeightsError(f"{directory / CONFIG_FILE} does not parse: {error}", code="weights-config")
+    return WeightsError(
+        f"{directory / CONFIG_FILE} does not parse: {error}",
+        hint="it should be as supir weights pack wrote it; without it the dimensions are SDXL's",
+        code="weights-config",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -43,26 +44,33 @@ PRECISIONS = {
 """By the name that `--dtype` takes."""
 
 
-def precision_named(name: str | None, device: str) -> Precision:
+def precision_named(name: str | None, device: torch.device) -> Precision:
     """The precision of a name; without one, bfloat16 on a GPU and float32 elsewhere.
 
     Raises:
         InputError: no such name (`dtype`).
     """
-    chosen = name or ("bfloat16" if device.startswith("cuda") else "float32")
+    chosen = name or ("bfloat16" if device.type == "cuda" else "float32")
     if chosen not in PRECISIONS:
         raise InputError(f"unknown dtype {chosen!r}", hint=f"one of {', '.join(PRECISIONS)}", code="dtype")
     return PRECISIONS[chosen]
 
 
-def check_device(device: str | None) -> None:
-    """Refuse a GPU where there is none.
+def device_named(name: str | None) -> torch.device:
+    """The device of a name: `cuda`, `cuda:1`, `cpu`; without one, the first GPU if there is one.
 
     Raises:
-        InputError: code `device`.
+        InputError: no such device, or not here (`device`).
     """
-    if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("no CUDA device is available", hint="leave --device out to use the CPU", code="device")
+    chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if re.fullmatch(r"cpu|cuda(:\d+)?", chosen) is None:
+        raise InputError(f"unknown device {chosen!r}", hint="cuda, cuda:1 or cpu", code="device")
+    device = torch.device(chosen)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        what = f"there is no {chosen}: {there} CUDA devices" if there else "no CUDA device is available"
+        raise InputError(what, hint="leave --device out to use what is there", code="device")
+    return device
 
 
 class Fp8Linear(nn.Module):

@@ -31,8 +31,9 @@ from supir_core.denoiser import Denoiser, Subject, denoise_together, latent_tili
 from supir_core.errors import InputError, PhotoError
 from supir_core.memory import free_memory, is_out_of_memory
 from supir_core.models import DEMO_MODEL
+from supir_core.networks.text import PROMPT_TOKENS
 from supir_core.noise import Noise, photo_noise
-from supir_core.precision import check_device, precision_named
+from supir_core.precision import device_named, precision_named
 from supir_core.presets import Preset
 from supir_core.samplers import Sampler, dpmpp_2m_sde, euler, run_together
 from supir_core.schedule import ddpm_sigmas, karras_sigmas
@@ -65,7 +66,7 @@ class Restored(NamedTuple):
     """One restored photo."""
 
     image: Tensor  # (1, 3, height, width) float32 in [-1, 1], on the CPU
-    warnings: list[str]  # what a user should know of it: `prompt-truncated`
+    warnings: list[str]  # what a user should know of it: `prompt-truncated`, `negative-prompt-truncated`
 
 
 class Stage1(NamedTuple):
@@ -83,7 +84,7 @@ class _Prepared:
     x_stage1: Tensor  # (1, 3, H, W)
     z_center: Tensor  # (1, 4, h, w)
     subject: Subject
-    truncated: bool  # words of the caption had to go
+    warnings: list[str]
 
 
 class Restorer:
@@ -129,10 +130,8 @@ class Restorer:
             WeightsError: the weights are missing, wrong or damaged.
             InputError: no such device or dtype.
         """
-        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        precision = precision_named(dtype, chosen)
-        check_device(chosen)
-        networks = load_networks(model, torch.device(chosen), precision)
+        place = device_named(device)
+        networks = load_networks(model, place, precision_named(dtype, place))
         return cls(networks, batch, compiled=compiled)
 
     def restore(self, photos: Sequence[Photo], on_step: Callable[[int], None] = lambda step: None) -> list[Restored]:
@@ -216,7 +215,10 @@ class Restorer:
         prompts = [join_prompt(tokenizer, caption, text.positive) for caption in job.captions]
         cond, uncond = self._condition([prompt for prompt, _ in prompts]), self._condition([text.negative])
         subject = self._denoiser.subject(z_control, cond, uncond, job.preset, tiling)
-        return _Prepared(job, x_stage1, z_center, subject, any(truncated for _, truncated in prompts))
+        warnings = ["prompt-truncated"] if any(truncated for _, truncated in prompts) else []
+        if tokenizer.count(text.negative) > PROMPT_TOKENS:
+            warnings.append("negative-prompt-truncated")
+        return _Prepared(job, x_stage1, z_center, subject, warnings)
 
     def _window_cost(self, height: int, width: int) -> float:
         """Counted when first asked for, which takes seconds at full size: published windows never ask."""
@@ -231,8 +233,7 @@ class Restorer:
 
     def _finish(self, prepared: _Prepared, z: Tensor) -> Restored:
         fix = COLOR_FIXES[prepared.job.preset.color.fix]
-        warnings = ["prompt-truncated"] if prepared.truncated else []
-        return Restored(fix(self._autoencoder.decode(z), prepared.x_stage1), warnings)
+        return Restored(fix(self._autoencoder.decode(z), prepared.x_stage1), prepared.warnings)
 
 
 def plan_photo(photo: Photo) -> image.SizePlan:

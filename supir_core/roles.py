@@ -68,6 +68,17 @@ class Report:
         return f"{self.role} ({self.foreign})" if self.foreign else str(self.role)
 
     @property
+    def misnamed(self) -> str:
+        """What the file's name says it is, if its tensors say otherwise; else empty."""
+        name = self.source.path.name.lower()
+        said = {
+            role for role, mark in ((Role.SUPIR, "supir"), (Role.SDXL, "sd_xl"), (Role.SDXL, "sdxl")) if mark in name
+        }
+        if len(said) != 1 or said & {self.role} or self.role not in (Role.SDXL, Role.SUPIR):
+            return ""
+        return str(said.pop())
+
+    @property
     def dtypes(self) -> dict[str, int]:
         """How many tensors have each number type; those that nothing uses left out."""
         entries = self.source.entries
@@ -156,15 +167,15 @@ def judge(source: Source, dims: ModelDims) -> Report:
 
 
 def check_values(report: Report, on_bytes: Callable[[int], None] = lambda count: None) -> None:
-    """Read every tensor that is used and look for NaN and infinity.
+    """Read every tensor that is used, and of a type that can be, and look for NaN and infinity.
 
     Raises:
         WeightsError: there are some (`weights-nan`).
     """
-    unused, source = set(report.unused), report.source
+    unread, source = {*report.unused, *report.mistyped}, report.source
     broken = []
     for key in source.entries:
-        if key not in unused:
+        if key not in unread:
             tensor = source.read(key)
             on_bytes(tensor.nbytes)
             broken += [] if is_finite(tensor) else [key]

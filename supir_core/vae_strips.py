@@ -57,7 +57,8 @@ def decode(decoder: Decoder, z: Tensor, budget_bytes: int, strip_bytes: int = ST
     budget = Budget(budget_bytes, strip_bytes)
     node: Map = Kept(decoder.mid(decoder.conv_in(z)))
     for level in reversed(cast(list[Level], list(decoder.up))):
-        node = _level(node, level, budget)
+        for block in level.block:  # no function of its own: its caller would hold the level's input until it ends
+            node = _kept_block(node, cast(ResBlock, block), budget)
         if hasattr(level, "upsample"):
             node = _kept_if_it_fits(Conv(Upsampled(node), level.upsample.conv), budget)
     return _whole(Conv(_normed(node, decoder.norm_out, budget), decoder.conv_out), budget)
@@ -68,19 +69,20 @@ def encode(encoder: Encoder, x: Tensor, budget_bytes: int, strip_bytes: int = ST
     budget = Budget(budget_bytes, strip_bytes)
     node: Map = _kept_if_it_fits(Conv(Kept(x), encoder.conv_in), budget)
     for level in cast(list[Level], list(encoder.down)):
-        node = _level(node, level, budget)
+        for block in level.block:
+            node = _kept_block(node, cast(ResBlock, block), budget)
         if hasattr(level, "downsample"):
             node = Kept(_whole(StridedConv(node, level.downsample.conv), budget))
     h = encoder.mid(_whole(node, budget))
     return encoder.conv_out(F.silu(encoder.norm_out(h)))
 
 
-def _level(node: Map, level: Level, budget: Budget) -> Map:
-    for block in level.block:
-        kept = Kept(_whole(_res_block(node, cast(ResBlock, block), budget), budget))
-        budget.used_bytes = kept.data.nbytes
-        node = kept
-    return node
+def _kept_block(node: Map, block: ResBlock, budget: Budget) -> Map:
+    b, _, h, w = node.shape
+    budget.used_bytes += b * block.conv2.out_channels * h * w * block.conv2.weight.element_size()  # the result's
+    kept = Kept(_whole(_res_block(node, block, budget), budget))
+    budget.used_bytes = kept.data.nbytes
+    return kept
 
 
 def _res_block(node: Map, block: ResBlock, budget: Budget) -> Map:

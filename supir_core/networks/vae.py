@@ -56,7 +56,8 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(x)
-        q, k, v = (to_tokens(conv(y))[:, None] for conv in (self.q, self.k, self.v))  # (B, 1, h * w, C)
+        # Contiguous, (B, 1, h * w, C): else torch computes whole matrices of scores, 37 GiB at 2048 x 2048 pixels.
+        q, k, v = (to_tokens(conv(y))[:, None].contiguous() for conv in (self.q, self.k, self.v))
         y = F.scaled_dot_product_attention(q, k, v)[:, 0]
         return x + self.proj_out(to_map(y, x))
 

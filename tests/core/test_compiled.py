@@ -66,6 +66,7 @@ def estimate(denoiser: Denoiser, batch: int, height: int, width: int) -> Tensor:
 
 def test_where_compiling_fails_the_step_runs_as_it_is_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
     step = Compiled(lambda x: x + 1, failing(RuntimeError("no C++ compiler\nat length")))
+    caplog.clear()
     with caplog.at_level(logging.WARNING):
         assert [step(torch.tensor(1.0)).item(), step(torch.tensor(2.0)).item()] == [2, 3]
     assert step.why_not == "RuntimeError: no C++ compiler"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from supir_core.errors import InputError
-from supir_core.precision import FP8, PRECISIONS, precision_named, store_linears_as_fp8
+from supir_core.precision import FP8, PRECISIONS, device_named, precision_named, store_linears_as_fp8
 
 
 def test_the_vae_is_never_float16() -> None:
@@ -15,14 +15,21 @@ def test_the_vae_is_never_float16() -> None:
 
 
 def test_without_a_name_the_device_decides() -> None:
-    assert precision_named(None, "cpu").networks == torch.float32
-    assert precision_named(None, "cuda:1").networks == torch.bfloat16
+    assert precision_named(None, torch.device("cpu")).networks == torch.float32
+    assert precision_named(None, torch.device("cuda:1")).networks == torch.bfloat16
 
 
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(InputError, match="int4") as raised:
-        precision_named("int4", "cpu")
+        precision_named("int4", torch.device("cpu"))
     assert raised.value.code == "dtype" and "float8" in raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["abacus", "cuda:x", "CPU", "cpu:0", "cuda:99"])
+def test_a_device_that_is_none_or_not_here_is_refused(name: str) -> None:
+    with pytest.raises(InputError) as raised:
+        device_named(name)
+    assert raised.value.code == "device" and raised.value.hint
 
 
 def test_float8_weights_stay_close_and_take_a_quarter() -> None:

@@ -191,6 +191,14 @@ def test_another_number_of_captions_is_refused(count: int, restorer: Restorer) -
     assert raised.value.code == "captions"
 
 
+def test_prompts_that_had_to_be_cut_are_reported(restorer: Restorer) -> None:
+    long = " ".join(["word"] * 90)
+    assert restorer.restore([A])[0].warnings == []
+    assert restorer.restore([dataclasses.replace(A, caption=long)])[0].warnings == ["prompt-truncated"]
+    wordy = dataclasses.replace(A, preset=derive(A.preset, [f"text.negative={long}"]))
+    assert restorer.restore([wordy])[0].warnings == ["negative-prompt-truncated"]
+
+
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(InputError, match="unknown dtype 'float4'") as raised:
         Restorer.load("demo", dtype="float4")

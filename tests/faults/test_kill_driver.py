@@ -20,7 +20,7 @@ from tests.pipeline.runs import plan_for, raw_rows, settings_for, view
 REPOSITORY = Path(__file__).parents[2]
 PHOTOS = 24
 SECONDS = 0.7  # of a batch of up to two photos
-PATIENCE_S = 90.0
+PATIENCE_S = 600.0  # far beyond what it takes: a busy machine is no failure
 
 
 def start(source: Path, output: Path, journal: Path) -> subprocess.Popen[bytes]:

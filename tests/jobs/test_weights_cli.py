@@ -96,6 +96,9 @@ def test_a_renamed_file(files: Path) -> None:
     assert errors(result) == []
     assert "SUPIR-v0F.ckpt: SDXL base or fine-tune  ok" in result.stdout
     assert "safetensors, published names" in result.stdout
+    assert "its name says SUPIR, but its tensors are another's" in result.stdout
+    swapped = (files / "SUPIR-v0Q.safetensors").rename(files / "sd_xl_base_1.0.safetensors")
+    assert "its name says SDXL base or fine-tune, but" in supir("check", swapped).stdout
 
 
 def test_everything_wrong_with_a_file_is_said(files: Path) -> None:
@@ -116,6 +119,11 @@ def test_nan_is_found_unless_only_headers_are_read(files: Path) -> None:
     assert errors(result) == []
     assert "ok so far (values not read)" in result.stdout
     assert "sha256      not computed" in result.stdout
+
+
+def test_weights_in_eight_bits_are_refused_without_being_read(files: Path) -> None:
+    put(files, {"small.safetensors": {key: value.to(torch.float8_e4m3fn) for key, value in SUPIR.items()}})
+    assert errors(supir("check", files / "small.safetensors")) == ["weights-dtype"]
 
 
 def test_a_pickle_with_code_and_other_files(files: Path) -> None:

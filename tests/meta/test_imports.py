@@ -28,8 +28,8 @@ ONLY_IN = {
         "jobs/submit.py",
     },
     "fsspec": {"pipeline/storage.py"},
-    "duckdb": {"pipeline/index.py"},
-    "typer": {"jobs/cli.py"},
+    "duckdb": {"pipeline/database.py", "pipeline/index.py"},
+    "typer": {"jobs/cli.py", "jobs/options.py"},
 }
 MAX_LINES = 400
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from supir_core.errors import InputError
-from tests.parity.report import Line
+from tests.parity.report import Line, Report
 from tests.parity.run import check_directory
 
 DEFAULT = Path(__file__).parents[1] / "golden"
@@ -38,14 +38,29 @@ def main(arguments: list[str] | None = None) -> int:
 
     torch.set_num_threads(1)  # the summation order must not depend on the machine; the networks are tiny anyway
     started = time.monotonic()
+    if not options.json:
+        print(f"{'':8}{'file':17}{'case':24}{'group':18}{'error / limit':20}")
     try:
         report = check_directory(options.golden, full=options.full, slack=options.slack, on_line=show)
     except InputError as error:
         print(f"error[{error.code}]: {error}\nhint: {error.hint}", file=sys.stderr)
         return 2
     seconds = round(time.monotonic() - started, 1)
+    if not options.json:
+        print(_verdict(report))
     print(json.dumps({"golden": str(options.golden), **report.to_dict(), "seconds": seconds}, allow_nan=False))
     return 0 if report.ok else 1
+
+
+def _verdict(report: Report) -> str:
+    """All of it in a sentence."""
+    tensors, failed = sum(line.tensors for line in report.lines), len(report.failures)
+    differing = sum(line.status == "differs" for line in report.lines)
+    skipped = sum(line.status == "skipped" for line in report.lines)
+    text = f"{tensors} tensors compared, {failed} groups beyond their limits"
+    text += f"; {differing} differ on purpose, for the reasons above" if differing else ""
+    text += f"; {skipped} left out, for the reasons above" if skipped else ""
+    return text + (f"; not in this folder: {', '.join(report.absent)}" if report.absent else "")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ STAGE1_SEED = 10000  # counts from the file's seed
 
 def check_end_to_end(file: GoldenFile, report: Report) -> None:
     """Stage 1, the conditioning and every case; those with the published VAE tiling with a copy of it, ours as PSNR."""
-    restorer = Restorer(build.networks(_dims(file)))
+    restorer = Restorer(build.networks(dims(file)))
     file.look_at(name for name in ("image", "tiled.image") if name in file)
     _check_stage1(file, report, restorer)
     _check_conditioning(file, report, restorer)
@@ -34,10 +34,10 @@ def check_end_to_end(file: GoldenFile, report: Report) -> None:
         name = case["name"]
         matching, title = restorer, "result"
         if case.get("encoder_tile_size"):
-            report.differ(file, name, f"{name}.result", _restore(file, case, restorer), INEXACT_TILING)
+            report.differ(file, name, f"{name}.result", restore(file, case, restorer), INEXACT_TILING)
             matching, title = _with_published_tiling(restorer, case), PUBLISHED_TILING
         with report.group(file, name, title, END_TO_END) as group:
-            group.compare(f"{name}.result", _restore(file, case, matching))
+            group.compare(f"{name}.result", restore(file, case, matching))
 
 
 def _with_published_tiling(restorer: Restorer, case: Mapping[str, Any]) -> Restorer:
@@ -47,7 +47,8 @@ def _with_published_tiling(restorer: Restorer, case: Mapping[str, Any]) -> Resto
     return Restorer(replace(networks, vae=vae))
 
 
-def _dims(file: GoldenFile) -> ModelDims:
+def dims(file: GoldenFile) -> ModelDims:
+    """The sizes of the file's networks."""
     vae = file.setting("vae", "vae_s")
     return ModelDims(
         build.vae_dims(vae, file.setting("scale_factor")),
@@ -85,7 +86,7 @@ def _check_conditioning(file: GoldenFile, report: Report, restorer: Restorer) ->
                     group.compare(name, ours)
 
 
-def _restore(file: GoldenFile, case: Mapping[str, Any], restorer: Restorer) -> Tensor:
+def restore(file: GoldenFile, case: Mapping[str, Any], restorer: Restorer) -> Tensor:
     """The samples of a case, restored together as photos of their own."""
     pictures = _pictures(file, case)
     count = max(case.get("num_samples", 1), len(pictures))

@@ -74,9 +74,8 @@ class Report:
 
     def differ(self, file: GoldenFile, case: str, name: str, ours: Tensor, reason: str) -> None:
         """A tensor that is made otherwise than the golden one on purpose: its PSNR against ours, on our range."""
-        span, error = (ours.max() - ours.min()).double(), (ours.double() - file[name].double()).square().mean()
-        psnr = float(10 * torch.log10(span.square() / error))
-        self.add(Line(file.name, case, name.removeprefix(f"{case}."), "differs", f"{psnr:.1f} dB: {reason}"))
+        note = f"{psnr(file[name], ours):.1f} dB: {reason}"
+        self.add(Line(file.name, case, name.removeprefix(f"{case}."), "differs", note))
 
     def group(self, file: GoldenFile, case: str, group: str, limit: Limit) -> Group:
         """A context in which tensors are compared; it adds one line when it ends, also if it ends in an error."""
@@ -113,6 +112,13 @@ class Report:
             "absent": self.absent,
             "unchecked": self.unchecked,
         }
+
+
+def psnr(found: Tensor, expected: Tensor, peak: float | None = None) -> float:
+    """Peak signal-to-noise ratio in dB; the peak is the range of `expected` if not given."""
+    span = float(expected.max() - expected.min()) if peak is None else peak
+    error = (found.double() - expected.double()).square().mean()
+    return float(10 * torch.log10(span**2 / error))
 
 
 def _share(lines: Any) -> float | None:

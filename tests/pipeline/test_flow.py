@@ -151,7 +151,7 @@ def test_the_stages_are_two_pools_of_actors_with_a_block_for_every_photo(tmp_pat
     put(tmp_path / "in", {f"{n:02d}.jpg": jpeg(n) for n in range(12)})
     settings = settings_for(tmp_path / "in", tmp_path / "out", photos_per_batch=3)
     orders = Pretend(tmp_path / "journal", seconds=0.3)
-    photos = flow.dataset(settings, plan_for(settings).todo, start_attempts(), orders)
+    photos = flow.dataset(settings, plan_for(settings).todo.read(), start_attempts(), orders)
     blocks = [batch.num_rows for batch in photos.iter_batches(batch_size=None, batch_format="pyarrow")]
     assert blocks == [1] * 12
     operators = [line for line in photos.stats().splitlines() if line.startswith("Operator ")]

@@ -141,10 +141,3 @@ def test_a_damaged_part_is_a_clear_error(store: Store) -> None:
     store.write("index/r0-000000.parquet", b"PAR1 but not for long")
     with pytest.raises(SupirError, match=r"r0-000000\.parquet|[Pp]arquet"):
         index.query(store, "select * from photos")
-
-
-def test_what_is_finished_of_a_look(store: Store) -> None:
-    assert index.finished(store, "d" * 12).num_rows == 0
-    write(store, "r1", row("a", 1, status=rows.FAILED), row("a", 2), row("b"), row("c", preset_digest="e" * 12))
-    found = index.finished(store, "d" * 12).to_pylist()
-    assert sorted((r["photo_id"], r["status"]) for r in found) == [("a", "restored"), ("b", "restored")]

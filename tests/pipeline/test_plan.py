@@ -47,7 +47,7 @@ def index(setting: RunSettings, photo_id: str, status: str, **values: Any) -> No
 
 def todo(setting: RunSettings, **changes: Any) -> list[str]:
     values = {**setting.__dict__, **changes}
-    ids: list[str] = plan_for(RunSettings(**values)).todo["photo_id"].to_pylist()
+    ids: list[str] = plan_for(RunSettings(**values)).todo.read()["photo_id"].to_pylist()
     return ids
 
 
@@ -61,7 +61,7 @@ def test_then_what_has_no_row(setting: RunSettings) -> None:
     index(setting, "a.jpg", rows.RESTORED)
     index(setting, "b.jpg", rows.FAILED, error_code="empty")
     plan = plan_for(setting)
-    assert plan.todo["photo_id"].to_pylist() == ["c.jpg"]
+    assert plan.todo.read()["photo_id"].to_pylist() == ["c.jpg"]
     assert (plan.done_before, plan.failed_before) == (1, 1)
 
 
@@ -69,6 +69,21 @@ def test_failures_are_tried_again_when_asked(setting: RunSettings) -> None:
     index(setting, "a.jpg", rows.RESTORED)
     index(setting, "b.jpg", rows.FAILED)
     assert todo(setting, retry_failed=True) == ["b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("code", rows.TRANSIENT)
+def test_failures_that_may_not_come_again_are_tried_again_by_themselves(code: str, setting: RunSettings) -> None:
+    index(setting, "a.jpg", rows.FAILED, error_code=code)
+    assert todo(setting) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_the_newest_row_of_a_photo_counts(setting: RunSettings) -> None:
+    early, late = (datetime.datetime(2026, 1, day, tzinfo=datetime.UTC) for day in (1, 2))
+    index(setting, "a.jpg", rows.RESTORED, finished_at=late)
+    index(setting, "a.jpg", rows.FAILED, finished_at=early, error_code="storage")
+    index(setting, "b.jpg", rows.RESTORED, finished_at=early)
+    index(setting, "b.jpg", rows.RESTORED, finished_at=late, source_version="of a photo that has changed back since")
+    assert todo(setting) == ["b.jpg", "c.jpg"]
 
 
 def test_a_changed_photo_is_done_again(setting: RunSettings) -> None:

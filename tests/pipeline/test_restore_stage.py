@@ -35,7 +35,7 @@ def attempts(cluster: None) -> Any:
 def finished(settings: RunSettings, attempts: Any, load: LoadRestorer | None = None) -> dict[str, Row]:
     """The rows of all photos of the input, which come to the stages at once."""
     stage = RestoreStage(settings.to_dict(), 2, attempts, load or Pretend())
-    photos = CaptionStage()(read_manifest(settings.input).photos)
+    photos = CaptionStage()(read_manifest(settings.input).photos.read())
     with ThreadPoolExecutor(max_workers=16) as pool:
         tables = list(pool.map(stage, [photos.slice(n, 1) for n in range(photos.num_rows)]))
     assert all(table.schema == rows.INDEX and table.num_rows == 1 for table in tables)

@@ -1,0 +1,90 @@
+"""Options that several commands take, and the words that options choose from."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class ProgressStyle(StrEnum):
+    """How a run shows its progress."""
+
+    auto = "auto"
+    bar = "bar"
+    plain = "plain"
+    none = "none"
+
+
+class OutputFormat(StrEnum):
+    """File formats of results."""
+
+    png = "png"
+    jpeg = "jpeg"
+    webp = "webp"
+    tiff = "tiff"
+
+
+class PackedDtype(StrEnum):
+    """Number types of packed models."""
+
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
+class NumberType(StrEnum):
+    """What the networks compute in; float8 stores their weights in 8 bits."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float8 = "float8"
+
+
+class NetworkSizes(StrEnum):
+    """Sizes of networks with random weights."""
+
+    demo = "demo"
+    full = "full"
+
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="A shipped preset (see: supir presets list) or a .toml file. Default: demo with the demo model, "
+        "else faithful.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change the preset; repeatable. --set size.upscale=4; --set pull.tau_r=1.5: a LARGER tau_r is a WEAKER "
+        "pull towards the photo, 'off' is none.",
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="Directory with an SDXL base and a SUPIR file, or one that supir weights pack wrote; "
+        "or 'demo' (random weights)."
+    ),
+]
+Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, cpu. Default: a GPU if there is one.")]
+Dtype = Annotated[
+    NumberType | None, typer.Option(help="Of the networks. Default: bfloat16 on a GPU, float32 on the processor.")
+]
+Compiled = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Run the networks through torch.compile, with CUDA graphs: for long runs on a GPU, as compiling takes "
+        "minutes (on a processor it is not worth it). Where it fails, the log says why and all goes on without.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for scripts.")]
+JsonAlone = Annotated[bool, typer.Option("--json", help="Print the JSON object alone, without the table before it.")]
