@@ -160,7 +160,7 @@ class RestoreStage:
             "source_height": decoded.height,
             "warnings": row["warnings"] + decoded.warnings,
         }
-        subject = Photo(photo["photo_id"], decoded.pixels, self._settings.preset, photo["caption"])
+        subject = Photo(row["source_sha256"], decoded.pixels, self._settings.preset, photo["caption"])
         self._check(subject)
         row["fetch_s"] = time.monotonic() - start
         start = time.monotonic()

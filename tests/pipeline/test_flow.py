@@ -189,7 +189,7 @@ def test_wrong_weights_end_the_run(small: RunSettings) -> None:
 
 
 def test_a_photo_that_kills_its_worker_is_given_up_and_its_neighbours_are_restored(tmp_path: Path) -> None:
-    put(tmp_path / "in", {f"{n}.jpg": jpeg(n) for n in range(8)} | {"4-poison.jpg": jpeg()})
+    put(tmp_path / "in", {f"{n}.jpg": jpeg(n) for n in range(8)} | {"4-poison.jpg": jpeg(99)})
     orders = Pretend(tmp_path / "journal", seconds=0.1)
     restore(settings_for(tmp_path / "in", tmp_path / "out", photos_per_batch=2), orders)
     found = view(tmp_path / "out")
