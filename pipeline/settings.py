@@ -23,9 +23,11 @@ class RunSettings:
     model_digest: str
     format: str
     limit: int | None  # restore at most this many photos
+    shard: str | None  # `i/n`: only every n-th photo or so, by the hash of its id
     retry_failed: bool  # also what failed in an earlier run
     redo: bool  # also what an earlier run has restored
     max_megapixels: float  # of what the networks see; larger photos fail with `too-large`
+    photo_timeout_s: float | None  # None: an hour on a GPU, twelve on the processor
     address: str | None  # of a Ray cluster; None starts one on this machine
     workers: int | None  # None: one per GPU share, or one CPU worker
     gpus_per_worker: float | None  # None: 1 where there are GPUs, else 0
