@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.storage import Store
 from supir_core import presets
+from supir_core.errors import InputError
 from supir_core.presets import Preset
 
 
@@ -51,3 +52,15 @@ class RunSettings:
         """Write `runs/<run>/run.json`, with more facts if given."""
         text = json.dumps({**self.to_dict(), **more}, indent=2, ensure_ascii=False)
         store.write(f"runs/{self.run}/run.json", text.encode())
+
+
+def parse_shard(shard: str | None) -> tuple[int, int]:
+    """Which of how many: (2, 4) for `2/4`; (1, 1) if there is none.
+
+    Raises:
+        InputError: it is not of this form (`shard`).
+    """
+    number, _, shards = (shard or "1/1").partition("/")
+    if not (number.isdecimal() and shards.isdecimal() and 1 <= int(number) <= int(shards)):
+        raise InputError(f"there is no shard {shard}", hint="--shard 2/4 is the second of four", code="shard")
+    return int(number), int(shards)
