@@ -60,7 +60,7 @@ def run(
     """
     stop, store = stop or Stop(), Store(settings.output)
     with _cluster(settings), IndexWriter(store, settings.run, _unmark(settings, store)) as writer, stop.listening():
-        attempts = start_attempts()
+        attempts, none_left = start_attempts(), True
         with stop.draining(
             begin_no_more=lambda: ray.get(attempts.drain.remote()),
             unfinished=lambda: Unfinished(*ray.get(attempts.unfinished.remote())),
@@ -70,10 +70,11 @@ def run(
                 with _unwrapped(attempts):
                     for finished in photos.iter_batches(batch_size=None, batch_format="pyarrow"):
                         new = [row for row in finished.to_pylist() if row["status"] != rows.LEFT]
+                        none_left &= len(new) == finished.num_rows
                         writer.append(new)
                         on_rows(new)
                         attempts.came.remote([row["photo_id"] for row in new])
-            return True
+            return none_left
     return False
 
 

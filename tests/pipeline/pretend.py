@@ -32,6 +32,7 @@ POISON = "poison"  # a photo with this in its id kills its worker
 FAULT = "fault"  # raises
 HUNGER = "hunger"  # runs out of memory
 MOURNING = "black"  # comes out as not-a-number
+SLEEP = "sleepy"  # never ends
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,19 @@ class Pretend:
         seconds: that a batch takes.
         company: a batch ends only when this many workers have begun one; for tests that need several at work.
         broken: loading fails.
+        loading_s: how long that takes.
     """
 
     journal: Path | None = None
     seconds: float = 0.0
     company: int = 1
     broken: bool = False
+    loading_s: float = 0.0
 
     def __call__(self, settings: RunSettings) -> PretendRestorer:
         if self.broken:
             raise WeightsError("unet.safetensors is damaged", hint="fetch it again", code="weights-damaged")
+        time.sleep(self.loading_s)
         return PretendRestorer(self, _ids(settings.input))
 
     def batches(self) -> list[tuple[int, list[str]]]:
@@ -84,6 +88,8 @@ class PretendRestorer:
             if len({pid for pid, _ in self._orders.batches()}) >= self._orders.company:
                 break
             time.sleep(0.1)
+        if any(SLEEP in photo_id for photo_id in ids):
+            time.sleep(10**6)
         if any(POISON in photo_id for photo_id in ids):
             os.kill(os.getpid(), signal.SIGKILL)
         if any(FAULT in photo_id for photo_id in ids):
