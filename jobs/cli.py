@@ -18,9 +18,11 @@ from jobs.options import (
     NetworkSizes,
     OutputFormat,
     PackedDtype,
+    PhotoTimeout,
     Preset,
     ProgressStyle,
     Settings,
+    Shard,
 )
 from supir_core import __version__
 
@@ -79,6 +81,7 @@ def run(
     model: Model = "demo",
     format_: Annotated[OutputFormat, typer.Option("--format", help="File format of the results.")] = OutputFormat.png,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N photos, by path.")] = None,
+    shard: Shard = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try again what failed in an earlier run.")
     ] = False,
@@ -96,6 +99,7 @@ def run(
     max_megapixels: Annotated[
         float, typer.Option(min=0.01, help="Photos whose result is larger fail with too-large.")
     ] = 100.0,
+    photo_timeout: PhotoTimeout = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster, or 'auto'. Default: this machine.")] = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -105,7 +109,8 @@ def run(
 ) -> None:
     """Restore a folder or an archive.
 
-    The same command again does only what is left; after a crash it goes on where it stopped.
+    The same command again does only what is left; after a crash it goes on where it stopped. Ctrl-C (or SIGTERM)
+    finishes the photos that have been begun and ends the run; a second one ends it at once.
 
     Example: supir run --input scans --output restored --preset faithful --model weights
     """
@@ -121,6 +126,7 @@ def run(
                 model=model,
                 format=format_.value,
                 limit=limit,
+                shard=shard,
                 retry_failed=retry_failed,
                 redo=redo,
                 workers=workers,
@@ -128,6 +134,7 @@ def run(
                 photos_per_batch=photos_per_batch,
                 tile_batch=tile_batch,
                 max_megapixels=max_megapixels,
+                photo_timeout_s=photo_timeout,
                 address=address,
                 device=device,
                 dtype=dtype.value if dtype else None,

@@ -74,6 +74,19 @@ Model = Annotated[
         "or 'demo' (random weights)."
     ),
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Only the I-th of N parts of the photos, for N runs at the same time."),
+]
+PhotoTimeout = Annotated[
+    float | None,
+    typer.Option(
+        min=1,
+        metavar="SECONDS",
+        help="A photo that takes longer fails with timed-out; the wait for the networks does not count. "
+        "Default: 3600 on a GPU, 43200 on the processor.",
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="cuda, cuda:1, cpu. Default: a GPU if there is one.")]
 Dtype = Annotated[
     NumberType | None, typer.Option(help="Of the networks. Default: bfloat16 on a GPU, float32 on the processor.")

@@ -43,6 +43,11 @@ class RunProgress:
             self._line()
 
     @property
+    def left(self) -> int:
+        """Photos without a row."""
+        return self.total - self.done - self.failed
+
+    @property
     def seconds(self) -> float:
         """Since the start."""
         return max(time.monotonic() - self._start, 1e-3)
@@ -58,9 +63,12 @@ class RunProgress:
         if self._style == "plain" and time.monotonic() - self._said >= PLAIN_EVERY_S:
             self._line()
 
+    def say(self, text: str) -> None:
+        """Show a line of text."""
+        self._bar.console.print(text, markup=False, soft_wrap=True)
+
     def _text(self) -> str:
-        finished = self.done + self.failed
-        left = self.total - finished
+        finished, left = self.done + self.failed, self.left
         text = f"{self.done} done, {self.failed} failed, {left} left, {self.megapixels / self.seconds:.3g} MP/s"
         if finished and left:
             minutes = self.seconds / finished * left / 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -51,7 +52,8 @@ def restore(
     if place.uri() == Store(target).uri():
         raise InputError(f"{target} is the photo itself", hint="give the result another name", code="output-in-input")
     check_name(name)
-    decoded = decode(store.read(name))
+    data = store.read(name)
+    decoded = decode(data)
     if caption is None:
         caption = captioned({"sidecar": None, "uri": store.uri(name)})["caption"]
     console = Console(stderr=True)
@@ -59,7 +61,7 @@ def restore(
         from supir_core.image import to_uint8  # noqa: PLC0415  # brings torch: not before the input has been checked
         from supir_core.restorer import Photo, Restorer, plan_photo  # noqa: PLC0415
 
-        subject = Photo(name, decoded.pixels, look, caption or "")
+        subject = Photo(hashlib.sha256(data).hexdigest(), decoded.pixels, look, caption or "")
         size = plan_photo(subject)
         check_fits(size.height, size.width, EXTENSIONS[extension])
         restorer = Restorer.load(model, device=device, dtype=dtype, batch=tile_batch, compiled=compiled)

@@ -18,9 +18,11 @@ from rich.text import Text
 from jobs import exits
 from jobs.progress import RunProgress
 from pipeline import report
+from pipeline.lease import held
 from pipeline.manifest import Manifest, read_manifest
-from pipeline.plan import Plan, make_plan
-from pipeline.settings import RunSettings
+from pipeline.plan import Plan, make_plan, of_shard
+from pipeline.settings import RunSettings, parse_shard
+from pipeline.stopping import Stop
 from pipeline.storage import Store
 from supir_core import models
 from supir_core.errors import InputError
@@ -38,6 +40,7 @@ class Request:
     model: str
     format: str
     limit: int | None
+    shard: str | None
     retry_failed: bool
     redo: bool
     workers: int | None
@@ -45,6 +48,7 @@ class Request:
     photos_per_batch: int
     tile_batch: int
     max_megapixels: float
+    photo_timeout_s: float | None
     address: str | None
     device: str | None
     dtype: str | None
@@ -55,24 +59,43 @@ def run(request: Request, progress_style: str, as_json: bool) -> int:
     """Restore what is left to restore; the exit code."""
     console = Console(stderr=True, soft_wrap=True, markup=False)
     settings = _settings(request)
-    store = Store(settings.output)
-    with console.status("reading the input and the index"):
-        manifest = read_manifest(settings.input, settings.limit)
+    store, stop = Store(settings.output), Stop()
+    with stop.listening():
+        with console.status("reading the input"):
+            manifest = read_manifest(settings.input, settings.limit)
+        with held(store, settings, stop.interrupt):
+            return _run(settings, store, manifest, stop, progress_style, as_json, console)
+
+
+def _run(
+    settings: RunSettings,
+    store: Store,
+    manifest: Manifest,
+    stop: Stop,
+    progress_style: str,
+    as_json: bool,
+    console: Console,
+) -> int:
+    with console.status("reading the index"):
         plan = make_plan(manifest, settings)
+        manifest = of_shard(manifest, settings.shard)
     notice = models.notice(settings.model)
     if notice:
         console.print(f"note: {notice}", style="yellow")
-    seconds = 0.0
+    seconds, left = 0.0, 0
     if plan.todo.num_rows:
-        seconds = _run_flow(settings, store, manifest, plan, progress_style, console)
+        seconds, left = _run_flow(settings, store, manifest, plan, stop, progress_style, console)
     summary = report.summarize(store, manifest, settings.preset.digest)
-    outcome = Outcome(manifest, plan, summary, seconds)
+    outcome = Outcome(manifest, plan, summary, seconds, left)
     if as_json:
         sys.stdout.write(json.dumps(_facts(settings, store, outcome), ensure_ascii=False) + "\n")
     elif plan.todo.num_rows:
         _show(console, settings, outcome)
     else:
         console.print(_nothing_to_do(plan))
+    if left:
+        console.print(f"interrupted: {left} photos are left; the same command goes on from here")
+        return exits.INTERRUPTED
     return exits.SOME_FAILED if summary.failed else exits.DONE
 
 
@@ -84,6 +107,7 @@ class Outcome:
     plan: Plan
     summary: report.Summary
     seconds: float
+    left: int  # photos that were not begun, as the run was to end
 
     @property
     def restored_now(self) -> int:
@@ -97,9 +121,15 @@ class Outcome:
 
 
 def _run_flow(
-    settings: RunSettings, store: Store, manifest: Manifest, plan: Plan, progress_style: str, console: Console
-) -> float:
-    """Restore the photos of the plan; the seconds that it took."""
+    settings: RunSettings,
+    store: Store,
+    manifest: Manifest,
+    plan: Plan,
+    stop: Stop,
+    progress_style: str,
+    console: Console,
+) -> tuple[float, int]:
+    """Restore the photos of the plan; the seconds that it took, and how many photos are left."""
     already = f", {plan.done_before} done before" if plan.done_before else ""
     console.print(
         f"run {settings.run}: photos to restore: {plan.todo.num_rows}{already}; "
@@ -115,8 +145,9 @@ def _run_flow(
             device_named(settings.device)
     settings.save(store, photos=manifest.photos.num_rows, todo=plan.todo.num_rows, ignored=manifest.ignored)
     with RunProgress(plan.todo.num_rows, progress_style) as progress:
-        flow.run(settings, plan.todo, progress.add)
-    return progress.seconds
+        stop.say = progress.say
+        finished = flow.run(settings, plan.todo, progress.add, stop=stop)
+    return progress.seconds, 0 if finished else progress.left
 
 
 def choose_preset(preset: str | None, changes: Sequence[str], model: str) -> Preset:
@@ -126,6 +157,7 @@ def choose_preset(preset: str | None, changes: Sequence[str], model: str) -> Pre
 
 def _settings(request: Request) -> RunSettings:
     preset = choose_preset(request.preset, request.changes, request.model)
+    parse_shard(request.shard)
     _check_apart(Store(request.input).uri(), Store(request.output).uri())
     values: dict[str, Any] = asdict(request)
     del values["changes"]
@@ -170,6 +202,8 @@ def _facts(settings: RunSettings, store: Store, outcome: Outcome) -> dict[str, A
         "todo": plan.todo.num_rows,
         "restored": outcome.restored_now,
         "failed": outcome.failed_now,
+        "left": outcome.left,
+        "duplicates_total": summary.duplicates,
         "restored_before": plan.done_before,
         "failed_before": plan.failed_before,
         "reasons": summary.reasons,
@@ -188,6 +222,10 @@ def _show(console: Console, settings: RunSettings, outcome: Outcome) -> None:
     plan, summary, ignored = outcome.plan, outcome.summary, outcome.manifest.ignored
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_row("restored", str(outcome.restored_now), f"and {plan.done_before} before" if plan.done_before else "")
+    if summary.duplicates:
+        table.add_row(
+            "", "", f"duplicates: {summary.duplicates}, which show the picture of a photo of the same content"
+        )
     before = f"and {plan.failed_before} before (--retry-failed tries them again)" if plan.failed_before else ""
     table.add_row("failed", str(outcome.failed_now), before)
     for code, count in summary.reasons.items():

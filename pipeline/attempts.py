@@ -1,4 +1,4 @@
-"""What has to outlive a killed worker: how often each photo was begun and never ended, and why a worker was not built.
+"""What has to outlive a killed worker: how often each photo was begun and never ended, and what the driver wants.
 
 Ray restarts a killed worker and gives it the same photo again, for ever. So every photo is counted when it is begun,
 outside the worker; one that was begun `MAX_ATTEMPTS` times and never ended is given up. To spare its neighbours, a
@@ -24,15 +24,48 @@ class Attempts:
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
+        self._late: set[str] = set()
+        self._coming: set[str] = set()  # ended, but the driver has not said that it has their rows
+        self._draining = False
         self._refusal: Exception | None = None
 
     def begun(self, photo_id: str) -> int:
         """How often the photo was begun and did not end."""
         return self._begun[photo_id]
 
-    def begin(self, photo_id: str) -> None:
-        """The photo is about to be worked on."""
+    def begin(self, photo_id: str) -> bool:
+        """The photo is about to be worked on; False: leave it, the run is being ended."""
+        self._coming.discard(photo_id)
+        if self._draining:
+            del self._begun[photo_id]
+            return False
         self._begun[photo_id] += 1
+        return True
+
+    def time_out(self, photo_id: str) -> None:
+        """The photo has taken too long: its worker is about to end, and it will not be tried again."""
+        self._late.add(photo_id)
+
+    def timed_out(self, photo_id: str) -> bool:
+        """Whether the photo has taken too long."""
+        return photo_id in self._late
+
+    def end(self, photo_id: str) -> None:
+        """The photo has a row."""
+        del self._begun[photo_id]
+        self._coming.add(photo_id)
+
+    def came(self, photo_ids: list[str]) -> None:
+        """The driver has these photos' rows."""
+        self._coming.difference_update(photo_ids)
+
+    def drain(self) -> None:
+        """Let no photo begin any more."""
+        self._draining = True
+
+    def unfinished(self) -> tuple[int, int]:
+        """How many photos are being worked on, and how many rows are on their way to the driver."""
+        return len(+self._begun), len(self._coming)
 
     def refuse(self, reason: Exception) -> None:
         """A worker could not be built; Ray itself passes on only the text of what was raised."""
@@ -41,10 +74,6 @@ class Attempts:
     def refusal(self) -> Exception | None:
         """Why a worker could not be built."""
         return self._refusal
-
-    def end(self, photo_id: str) -> None:
-        """The photo has a row."""
-        del self._begun[photo_id]
 
 
 def start_attempts() -> Any:

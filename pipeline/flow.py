@@ -22,6 +22,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 
+from pipeline import replacing, rows
 from pipeline.attempts import start_attempts
 from pipeline.caption_stage import CaptionStage
 from pipeline.database import TableFile
@@ -29,6 +30,7 @@ from pipeline.index import IndexWriter
 from pipeline.restore_stage import LoadRestorer, RestoreStage, load_restorer
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
+from pipeline.stopping import Stop, Unfinished
 from pipeline.storage import Store
 from supir_core.errors import ClusterError, InputError
 
@@ -41,28 +43,51 @@ def run(
     todo: TableFile,
     on_rows: Callable[[list[Row]], None] = lambda new: None,
     load: LoadRestorer = load_restorer,
-) -> None:
-    """Restore the photos of a plan and index them.
+    stop: Stop | None = None,
+) -> bool:
+    """Restore the photos of a plan and index them; whether all of them have been looked at.
 
     Args:
         settings: of the run.
         todo: rows.MANIFEST.
         on_rows: called with finished rows as they come.
         load: builds the restorer that every restore actor keeps.
+        stop: hears signals; at the first one what has been begun is finished, and the rest left.
 
     Raises:
         SupirError: what an actor's construction raised, such as wrong weights.
+        KeyboardInterrupt: a second signal.
     """
-    store = Store(settings.output)
-    with _cluster(settings), IndexWriter(store, settings.run) as writer:
-        attempts = start_attempts()
-        for photos_of_round in todo.rounds(ROUND_ROWS):
-            photos = dataset(settings, photos_of_round, attempts, load)
-            with _unwrapped(attempts):
-                for finished in photos.iter_batches(batch_size=None, batch_format="pyarrow"):
-                    new = finished.to_pylist()
-                    writer.append(new)
-                    on_rows(new)
+    stop, store = stop or Stop(), Store(settings.output)
+    with _cluster(settings), IndexWriter(store, settings.run, _unmark(settings, store)) as writer, stop.listening():
+        attempts, none_left = start_attempts(), True
+        with stop.draining(
+            begin_no_more=lambda: ray.get(attempts.drain.remote()),
+            unfinished=lambda: Unfinished(*ray.get(attempts.unfinished.remote())),
+        ):
+            for photos_of_round in todo.rounds(ROUND_ROWS):
+                photos = dataset(settings, photos_of_round, attempts, load)
+                with _unwrapped(attempts):
+                    for finished in photos.iter_batches(batch_size=None, batch_format="pyarrow"):
+                        new = [row for row in finished.to_pylist() if row["status"] != rows.LEFT]
+                        none_left &= len(new) == finished.num_rows
+                        writer.append(new)
+                        on_rows(new)
+                        attempts.came.remote([row["photo_id"] for row in new])
+            return none_left
+    return False
+
+
+def _unmark(settings: RunSettings, store: Store) -> Callable[[list[Row]], None]:
+    """What to do when the index has rows: their pictures are no longer newer than it."""
+    look = settings.preset.folder
+    marked = set(replacing.marked(store, look))
+
+    def unmark(part: list[Row]) -> None:
+        ids = {row["photo_id"] for row in part}
+        replacing.unmark(store, look, ids if settings.redo else ids & marked)
+
+    return unmark
 
 
 def dataset(settings: RunSettings, todo: pa.Table, attempts: Any, load: LoadRestorer) -> Dataset:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import duckdb
@@ -38,10 +38,11 @@ class IndexWriter:
     Args:
         store: the output.
         run: names this writer's parts.
+        on_part: called with the rows of every part that has been written.
     """
 
-    def __init__(self, store: Store, run: str):
-        self._store, self._run = store, run
+    def __init__(self, store: Store, run: str, on_part: Callable[[list[Row]], None] = lambda part: None):
+        self._store, self._run, self._on_part = store, run, on_part
         self._rows: list[Row] = []
         self._parts = 0
         self._flushed_at = time.monotonic()
@@ -65,7 +66,8 @@ class IndexWriter:
             pq.write_table(rows.table(self._rows, rows.INDEX), buffer, compression="zstd")
             self._store.write(f"{FOLDER}/{self._run}-{self._parts:06d}.parquet", buffer.getvalue())
             self._parts += 1
-            self._rows = []
+            written, self._rows = self._rows, []
+            self._on_part(written)
         self._flushed_at = time.monotonic()
 
 

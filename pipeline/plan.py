@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import index, rows
+from pipeline import index, replacing, rows
 from pipeline.database import TableFile, database, into_file
 from pipeline.manifest import Manifest
-from pipeline.settings import RunSettings
+from pipeline.settings import RunSettings, parse_shard
 from pipeline.storage import Store
 from supir_core.errors import InputError
 
@@ -28,9 +28,41 @@ _HAD = """
 """
 
 _STATUS = """
-    create temp view planned as
+    create temp view status as
     select manifest.*, case when newest.version = hash(source_version) then newest.outcome end as outcome
     from manifest left join had on md5_number(manifest.photo_id) = had.photo
+"""
+
+_PAIRS = """
+    create temp table pairs as
+    select md5_number(photo_id) as photo, md5_number(duplicate_of) as first
+    from every_row where preset_digest = $digest and duplicate_of is not null
+"""
+
+# Photos whose row points at another's picture, and whether that has changed since, by the newest rows of both.
+_COPIES = """
+    create temp table copies as
+    with newest as (
+        select md5_number(photo_id) as photo, arg_max(struct_pack(
+            first := md5_number(duplicate_of), content := hash(sha256), restored := status = $restored
+        ), finished_at) as row
+        from every_row where preset_digest = $digest
+        and md5_number(photo_id) in (select photo from pairs union all select first from pairs) group by all)
+    select copy.photo as photo, copy.row.first as first,
+           coalesce(original.row.restored and original.row.content != copy.row.content, false) as changed
+    from newest copy left join newest original on original.photo = copy.row.first where copy.row.first is not null
+"""
+
+_STALE = """
+    create temp table stale as
+    select photo from copies where changed or first in (
+        select md5_number(photo_id) from status where outcome is null or list_contains($again, outcome))
+    union select md5_number(unnest($replaced))
+"""
+
+_STATUS_BUT_STALE = """
+    create temp view planned as
+    select * replace (if(md5_number(photo_id) in (select photo from stale), null, outcome) as outcome) from status
 """
 
 
@@ -47,7 +79,7 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
     """The manifest without what the index already has.
 
     A photo counts as had when its newest row of this look is of the same version of the photo. What failed for a
-    transient reason is tried again; what failed for good only if the settings say so.
+    transient reason is tried again; what failed for good only if the settings say so. With a shard, only its photos.
 
     Raises:
         InputError: the index holds this look made with another model (`other-model`) or in another file format
@@ -66,15 +98,17 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
             {"digest": settings.preset.digest, "restored": rows.RESTORED, "transient": list(rows.TRANSIENT)},
         )
         connection.execute(_STATUS)
+        planned = "planned" if _find_stale(connection, store, settings, again) else "status"
+        mine = _shard_condition(settings.shard)
         left = connection.sql(
-            f"select {', '.join(rows.MANIFEST.names)} from planned "
-            "where outcome is null or list_contains($again, outcome) order by photo_id",
+            f"select {', '.join(rows.MANIFEST.names)} from {planned} "
+            f"where (outcome is null or list_contains($again, outcome)) and {mine} order by photo_id",
             params={"again": again},
         )
         todo = into_file(left, rows.MANIFEST)
         before = dict(
             connection.execute(
-                "select outcome, count(*) from planned where outcome is not null group by outcome"
+                f"select outcome, count(*) from {planned} where outcome is not null and {mine} group by outcome"
             ).fetchall()
         )
     return Plan(
@@ -82,6 +116,27 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
         done_before=0 if "restored" in again else before.get("restored", 0),
         failed_before=0 if "failed" in again else before.get("failed", 0),
     )
+
+
+def _find_stale(connection: Any, store: Store, settings: RunSettings, again: list[str]) -> bool:
+    """Find photos whose row is no longer right about its picture; whether there are any.
+
+    Their row points at a picture that has changed or is about to; or their own picture is newer than their row.
+    """
+    connection.execute(_PAIRS, {"digest": settings.preset.digest})
+    replaced = replacing.marked(store, settings.preset.folder)
+    copies = connection.execute("select 1 from pairs limit 1").fetchone()
+    if not copies and not replaced:
+        return False
+    connection.execute(_COPIES, {"digest": settings.preset.digest, "restored": rows.RESTORED})
+    connection.execute(_STALE, {"again": again, "replaced": replaced})
+    connection.execute(_STATUS_BUT_STALE)
+    return True
+
+
+def _shard_condition(shard: str | None) -> str:
+    number, shards = parse_shard(shard)
+    return f"md5_number_lower(photo_id) % {shards} = {number - 1}" if shards > 1 else "true"
 
 
 def _check_same(connection: Any, settings: RunSettings) -> None:
@@ -99,3 +154,12 @@ def _check_same(connection: Any, settings: RunSettings) -> None:
                 hint="give another --output, or tell the looks apart with --set sampling.seed=1235",
                 code="other-model" if column == "model_digest" else "other-format",
             )
+
+
+def of_shard(manifest: Manifest, shard: str | None) -> Manifest:
+    """The photos of a shard, which only their ids decide."""
+    if parse_shard(shard) == (1, 1):
+        return manifest
+    with database(manifest=manifest.photos) as connection:
+        mine = f"select * from manifest where {_shard_condition(shard)} order by photo_id"
+        return Manifest(into_file(connection.sql(mine), rows.MANIFEST), manifest.ignored)

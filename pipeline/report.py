@@ -9,8 +9,9 @@ from pipeline.manifest import Manifest
 from pipeline.storage import Store
 
 _SUMMARY = """
-    select status, coalesce(error_code, '') as code, count(*) as photos,
-           sum(coalesce(width, 0)::double * coalesce(height, 0)) / 1e6 as megapixels, min(photo_id) as example
+    select status, coalesce(error_code, '') as code, count(*) as photos, count(duplicate_of) as duplicates,
+           sum(if(duplicate_of is null, coalesce(width, 0)::double * coalesce(height, 0), 0)) / 1e6 as megapixels,
+           min(photo_id) as example
     from manifest join photos using (photo_id)
     where preset_digest = '{digest}'
     group by all order by photos desc, code
@@ -21,7 +22,8 @@ _SUMMARY = """
 class Summary:
     """Where the photos of a manifest stand under one look."""
 
-    restored: int
+    restored: int  # with a picture, of their own or of a photo of the same content
+    duplicates: int  # of these, the latter
     failed: int
     megapixels: float  # of the restored pictures
     reasons: dict[str, int]  # failed photos by error code
@@ -37,6 +39,7 @@ def summarize(store: Store, manifest: Manifest, preset_digest: str) -> Summary:
     failed = [row for row in found if row["status"] == rows.FAILED]
     return Summary(
         restored=sum(row["photos"] for row in done),
+        duplicates=sum(row["duplicates"] for row in done),
         failed=sum(row["photos"] for row in failed),
         megapixels=sum(row["megapixels"] for row in done),
         reasons={row["code"]: row["photos"] for row in failed},

@@ -1,7 +1,7 @@
 """The restore stage: an actor with resident networks that fetches, restores and commits photos.
 
 Ray calls it from several threads at once, so that one photo downloads and another uploads while a third is restored.
-The threads meet in `_Networks`: whoever waits there is restored in one batch with the others.
+The threads meet in `SharedNetworks`.
 """
 
 from __future__ import annotations
@@ -10,39 +10,31 @@ import datetime
 import hashlib
 import logging
 import os
-import queue
 import socket
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 import torch
 
-from pipeline import commit, rows
+from pipeline import claims, commit, duplicates, replacing, rows
 from pipeline.attempts import MAX_ATTEMPTS, Gate
+from pipeline.networks import PhotoRestorer, SharedNetworks
 from pipeline.photos.decode import check_name, decode
 from pipeline.photos.encode import check_fits, encode, encoding_warnings
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.storage import Store, split_uri
+from pipeline.watch import Clock, Watch
 from supir_core import __version__
-from supir_core.errors import PhotoError, StorageError, SupirError
-from supir_core.image import to_uint8
-from supir_core.restorer import Photo, Restored, Restorer, plan_photo
+from supir_core.errors import PhotoError, SupirError
+from supir_core.restorer import Photo, Restorer, plan_photo
+
+HOUR_S = 3600.0
 
 log = logging.getLogger(__name__)
-
-
-class PhotoRestorer(Protocol):
-    """What the stage needs of a restorer."""
-
-    def restore(self, photos: Sequence[Photo]) -> list[Restored]:
-        """One result per photo."""
 
 
 LoadRestorer = Callable[[RunSettings], PhotoRestorer]
@@ -74,56 +66,95 @@ class RestoreStage:
         torch.set_num_threads(threads)
         self._attempts, self._gate = attempts, Gate()
         try:
-            self._networks = _Networks(load(self._settings), self._settings.photos_per_batch)
+            self._networks = SharedNetworks(load(self._settings), self._settings.photos_per_batch)
         except SupirError as error:
             ray.get(attempts.refuse.remote(error))
             raise
-        self._output = Store(self._settings.output)
+        self._output, self._look = Store(self._settings.output), self._settings.preset.folder
+        self._works = duplicates.OneAtATime()
+        self._limit_s = self._settings.photo_timeout_s or _default_limit_s(self._settings.device)
+        self._watch = Watch(self._limit_s, self._overdue)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         """One finished row per photo, whatever happens to it."""
         return rows.table([self._row(photo) for photo in photos.to_pylist()], rows.INDEX)
 
     def _row(self, photo: Row) -> Row:
+        photo_id = photo["photo_id"]
         try:
-            same = {
-                "photo_id": photo["photo_id"],
-                "source_version": photo["source_version"],
-                "model_digest": self._settings.model_digest,
-                "format": self._settings.format,
-            }
-            found = commit.find(self._output, self._settings.preset.folder, photo["path"], same)
+            found = commit.find(self._output, self._look, photo["path"], photo_id)
+            if found is not None and self._stands(photo, found):
+                return found  # it was committed by a worker or a run that was ended before it stood in the index
         except SupirError as error:
             return self._stamped(self._new_row(photo) | _failure(error))
-        if found is not None and not self._is_to_be_done_again(found):
-            return found  # it was committed by a worker or a run that was ended before it stood in the index
-        begun = ray.get(self._attempts.begun.remote(photo["photo_id"]))
+        begun = ray.get(self._attempts.begun.remote(photo_id))
         with self._gate.alone() if begun else self._gate.ordinary():
-            ray.get(self._attempts.begin.remote(photo["photo_id"]))
-            row = self._finished(photo, begun)
-            self._attempts.end.remote(photo["photo_id"])
+            if not ray.get(self._attempts.begin.remote(photo_id)):
+                return self._new_row(photo) | {"status": rows.LEFT}
+            with self._watch.over(photo_id) as clock:
+                row = self._finished(photo, begun, clock)
+            ray.get(self._attempts.end.remote(photo_id))
         return row
 
-    def _is_to_be_done_again(self, found: Row) -> bool:
+    def _stands(self, photo: Row, found: Row) -> bool:
+        """Whether a record that was found is as good as what would be made now."""
         settings = self._settings
+        same = {
+            "source_version": photo["source_version"],
+            "model_digest": settings.model_digest,
+            "format": settings.format,
+        }
+        if any(found.get(name) != value for name, value in same.items()):
+            return False
         failed_in_passing = found["status"] == rows.FAILED and found["error_code"] in rows.TRANSIENT
-        asked = settings.redo or failed_in_passing or (settings.retry_failed and found["status"] == rows.FAILED)
-        return asked and found["run"] != settings.run
+        again = settings.redo or failed_in_passing or (settings.retry_failed and found["status"] == rows.FAILED)
+        if again and found["run"] != settings.run:
+            return False
+        if found.get("duplicate_of") and not duplicates.still_points(self._output, settings, found):
+            return False
+        return not replacing.is_marked(self._output, self._look, photo["photo_id"]) or commit.is_true(
+            self._output, found
+        )
 
-    def _finished(self, photo: Row, begun: int) -> Row:
+    def _finished(self, photo: Row, begun: int, clock: Clock) -> Row:
         """The photo's committed row, restored or failed."""
         row = self._new_row(photo)
-        start = time.monotonic()
-        picture = None
         try:
+            if begun and ray.get(self._attempts.timed_out.remote(photo["photo_id"])):
+                raise PhotoError(
+                    f"it took longer than {self._limit_s:g} s",
+                    hint="--photo-timeout allows more, with --retry-failed",
+                    code="timed-out",
+                )
             if begun >= MAX_ATTEMPTS:
                 raise PhotoError(f"its worker died {begun} times while working on it", code="worker-crashed")
-            picture = self._restore(photo, row)
+            data = self._fetched(photo, row)
+        except Exception as error:
+            return self._committed(photo, row | _failure(error), None, clock)
+        with self._works.only(claims.work_of(row), clock):
+            return self._once(photo, row, data, clock)
+
+    def _once(self, photo: Row, row: Row, data: bytes, clock: Clock) -> Row:
+        """The committed row of a photo of whose content no other is in hand: restored, unless that has been done."""
+        work, claim, picture = claims.work_of(row), None, None
+        try:
+            claim = claims.find(self._output, self._look, work)
+            first = duplicates.find_first(self._output, self._settings, claim, row)
+            if first is None:
+                picture = self._restored(photo, row, data, clock)
+            else:
+                row = duplicates.point_at(first, row)
             row["status"] = rows.RESTORED
         except Exception as error:
             row |= _failure(error)
-        row["seconds"] = time.monotonic() - start
-        return self._committed(photo, self._stamped(row), picture)
+        row = self._committed(photo, row, picture, clock)
+        if row["status"] == rows.RESTORED and not row.get("duplicate_of"):
+            try:
+                mine = claims.Claim(row["photo_id"], photo["path"], row["run"])
+                claims.make(self._output, self._look, work, mine, claim)
+            except SupirError as error:  # a copy of the photo will be restored for itself
+                log.warning("no claim for %s: %s", row["photo_id"], error)
+        return row
 
     def _new_row(self, photo: Row) -> Row:
         preset = self._settings.preset
@@ -145,13 +176,19 @@ class RestoreStage:
             "supir_version": __version__,
         }
 
-    def _restore(self, photo: Row, row: Row) -> bytes:
-        """The finished picture file; fills in what is learnt on the way."""
+    def _fetched(self, photo: Row, row: Row) -> bytes:
+        """The photo's file; fills in what is learnt on the way."""
         start = time.monotonic()
         store, name = split_uri(photo["uri"])
         check_name(name)
         data = store.read(name)
         row |= {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}
+        row["fetch_s"] = time.monotonic() - start
+        return data
+
+    def _restored(self, photo: Row, row: Row, data: bytes, clock: Clock) -> bytes:
+        """The finished picture file; fills in what is learnt on the way."""
+        start = time.monotonic()
         decoded = decode(data)
         row |= {
             "source_format": decoded.format,
@@ -160,11 +197,11 @@ class RestoreStage:
             "source_height": decoded.height,
             "warnings": row["warnings"] + decoded.warnings,
         }
-        subject = Photo(photo["photo_id"], decoded.pixels, self._settings.preset, photo["caption"])
+        subject = Photo(row["source_sha256"], decoded.pixels, self._settings.preset, photo["caption"])
         self._check(subject)
-        row["fetch_s"] = time.monotonic() - start
+        row["fetch_s"] += time.monotonic() - start
         start = time.monotonic()
-        pixels, warnings = self._networks.restore(subject)
+        pixels, warnings = self._networks.restore(subject, clock)
         row["restore_s"] = time.monotonic() - start
         row["warnings"] += warnings + encoding_warnings(self._settings.format, decoded.alpha)
         row["height"], row["width"] = pixels.shape[:2]
@@ -184,13 +221,34 @@ class RestoreStage:
     def _stamped(self, row: Row) -> Row:
         return row | {"finished_at": datetime.datetime.now(datetime.UTC)}
 
-    def _committed(self, photo: Row, row: Row, picture: bytes | None) -> Row:
+    def _committed(self, photo: Row, row: Row, picture: bytes | None, clock: Clock) -> Row:
+        """The row that stands in the store, or one that says why none does."""
         start = time.monotonic()
+        row = self._stamped(row) | {"seconds": clock.age()}
         try:
-            commit.commit(self._output, self._settings.preset.folder, photo["path"], row, picture)
-        except StorageError as error:
-            row |= _failure(error) | dict.fromkeys(("image", "bytes", "sha256", "width", "height"))
-        return row | {"commit_s": time.monotonic() - start}
+            stands = commit.commit(
+                self._output, self._look, photo["path"], row, picture, lambda found: self._stands(photo, found)
+            )
+        except SupirError as error:
+            nothing = dict.fromkeys(("image", "bytes", "sha256", "width", "height", "duplicate_of"))
+            return row | _failure(error) | nothing
+        return stands | {"commit_s": time.monotonic() - start} if stands is row else stands
+
+    def _overdue(self, photo_id: str | None) -> None:
+        """End this worker, as nothing else ends what hangs; Ray starts another one. Called by the watch's thread.
+
+        Whoever was in it is tried again alone, where it is known who is late.
+        """
+        log.error("%s took longer than %g s", photo_id or "photos in one batch", self._limit_s)
+        try:
+            if photo_id is not None:
+                ray.get(self._attempts.time_out.remote(photo_id), timeout=60)
+        finally:
+            os._exit(1)
+
+
+def _default_limit_s(device: str | None) -> float:
+    return HOUR_S if torch.cuda.is_available() and device != "cpu" else 12 * HOUR_S
 
 
 def _failure(error: Exception) -> Row:
@@ -204,63 +262,3 @@ def _failure(error: Exception) -> Row:
         code, message = "internal-error", f"{type(error).__name__}: {error}"
         log.error("a bug, with one photo", exc_info=error)
     return {"status": rows.FAILED, "error_code": code, "error_message": message}
-
-
-class Picture(NamedTuple):
-    """A restored photo in 8 bits."""
-
-    pixels: np.ndarray  # (height, width, 3) uint8
-    warnings: list[str]
-
-
-def _picture(result: Restored) -> Picture:
-    if not torch.isfinite(result.image).all():
-        raise PhotoError("the networks gave values that are no numbers", hint="--dtype float32", code="not-finite")
-    return Picture(to_uint8(result.image), result.warnings)
-
-
-class _Networks:
-    """The one place of an actor where the networks run: threads bring photos, one thread restores what is waiting.
-
-    Args:
-        restorer: the resident networks.
-        batch: at most this many photos at once.
-    """
-
-    def __init__(self, restorer: PhotoRestorer, batch: int):
-        self._restorer, self._batch = restorer, batch
-        self._waiting: queue.SimpleQueue[tuple[Photo, Future[Picture]]] = queue.SimpleQueue()
-        threading.Thread(target=self._serve, name="networks", daemon=True).start()
-
-    def restore(self, photo: Photo) -> Picture:
-        """The restored photo; waits for the photos before it."""
-        future: Future[Picture] = Future()
-        self._waiting.put((photo, future))
-        return future.result()
-
-    def _serve(self) -> None:
-        while True:
-            batch = [self._waiting.get()]
-            while len(batch) < self._batch and not self._waiting.empty():
-                batch.append(self._waiting.get())
-            try:
-                self._restore_batch(batch)
-            except Exception as error:
-                self._one_by_one(batch, error)
-
-    def _restore_batch(self, batch: list[tuple[Photo, Future[Picture]]]) -> None:
-        results = self._restorer.restore([photo for photo, _ in batch])
-        pictures = [_picture(result) for result in results]
-        for (_, future), picture in zip(batch, pictures, strict=True):
-            future.set_result(picture)
-
-    def _one_by_one(self, batch: list[tuple[Photo, Future[Picture]]], error: Exception) -> None:
-        """After a batch has failed: the photo that is to blame fails alone."""
-        for photo, future in batch:
-            if len(batch) == 1:
-                future.set_exception(error)
-                continue
-            try:
-                self._restore_batch([(photo, future)])
-            except Exception as own:
-                future.set_exception(own)

@@ -8,6 +8,8 @@ import pyarrow as pa
 
 RESTORED = "restored"
 FAILED = "failed"
+LEFT = "left"
+"""Not begun, as the run is being ended; such a row stands in no index."""
 TRANSIENT = ("denied", "out-of-memory", "storage", "worker-crashed")
 """Error codes of failures that may not come again: the next run tries such photos once more."""
 
@@ -41,6 +43,7 @@ INDEX = pa.schema(
         ("caption", pa.string()),
         ("caption_source", pa.string()),  # sidecar, column or none
         ("image", pa.string()),  # relative to the output; null unless restored
+        ("duplicate_of", pa.string()),  # the photo_id whose picture `image` is; null if it is the photo's own
         ("format", pa.string()),
         ("width", pa.int32()),  # of the result, pixels
         ("height", pa.int32()),

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.storage import Store
 from supir_core import presets
+from supir_core.errors import InputError
 from supir_core.presets import Preset
 
 
@@ -23,9 +24,11 @@ class RunSettings:
     model_digest: str
     format: str
     limit: int | None  # restore at most this many photos
+    shard: str | None  # `i/n`: only every n-th photo or so, by the hash of its id
     retry_failed: bool  # also what failed in an earlier run
     redo: bool  # also what an earlier run has restored
     max_megapixels: float  # of what the networks see; larger photos fail with `too-large`
+    photo_timeout_s: float | None  # None: an hour on a GPU, twelve on the processor
     address: str | None  # of a Ray cluster; None starts one on this machine
     workers: int | None  # None: one per GPU share, or one CPU worker
     gpus_per_worker: float | None  # None: 1 where there are GPUs, else 0
@@ -49,3 +52,15 @@ class RunSettings:
         """Write `runs/<run>/run.json`, with more facts if given."""
         text = json.dumps({**self.to_dict(), **more}, indent=2, ensure_ascii=False)
         store.write(f"runs/{self.run}/run.json", text.encode())
+
+
+def parse_shard(shard: str | None) -> tuple[int, int]:
+    """Which of how many: (2, 4) for `2/4`; (1, 1) if there is none.
+
+    Raises:
+        InputError: it is not of this form (`shard`).
+    """
+    number, _, shards = (shard or "1/1").partition("/")
+    if not (number.isdecimal() and shards.isdecimal() and 1 <= int(number) <= int(shards)):
+        raise InputError(f"there is no shard {shard}", hint="--shard 2/4 is the second of four", code="shard")
+    return int(number), int(shards)

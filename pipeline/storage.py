@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import PurePosixPath
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import fsspec
 import pyarrow.dataset
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.conditional import TEMPORARY, local_tag, local_write_if, replacing, s3_write_if
 from pipeline.listing import s3_exists, s3_pages
 from supir_core.errors import StorageError
-
-TEMPORARY = ".part-"  # marks a file that is being written; a listing leaves them out
 
 
 class Entry(NamedTuple):
@@ -97,20 +95,43 @@ class Store:
             if not self._local:
                 self._fs.pipe_file(full, data)
                 return
-            self._fs.makedirs(self._fs._parent(full), exist_ok=True)
-            with self._replacing(full) as temporary:
-                self._fs.pipe_file(temporary, data)
+            with _whole(full) as temporary:
+                temporary.write_bytes(data)
 
-    @contextmanager
-    def _replacing(self, full: str) -> Iterator[str]:
-        """A local file to be written beside another, which it then replaces in one step."""
-        temporary = f"{self._fs._parent(full)}/{TEMPORARY}{uuid.uuid4().hex}"
-        try:
-            yield temporary
-            os.replace(temporary, full)  # noqa: PTH105
-        finally:
-            if self._fs.exists(temporary):
-                self._fs.rm_file(temporary)
+    def tag(self, path: str) -> str | None:
+        """What changes whenever the object is written, for `write_if`; None where there is no object."""
+        full = self._full(path)
+        with _explained(self.uri(path)):
+            if self._local:
+                return local_tag(Path(full))
+            try:
+                info = self._fs.info(full)
+            except FileNotFoundError:
+                return None
+            return _version(info) if info["type"] == "file" else None
+
+    def write_if(self, path: str, data: bytes, tag: str | None) -> bool:
+        """Write an object whole if its tag is still this one, or if there is none (None); whether it was written.
+
+        Of several writers at once one succeeds, on folders and on S3 stores that know conditions. After False, what
+        lies there may still be ours: a store that has written but whose answer was lost refuses the second try.
+        """
+        full = self._full(path)
+        with _explained(self.uri(path)):
+            if self._local:
+                return local_write_if(Path(full), data, tag)
+            written = s3_write_if(self._fs, full, data, tag) if self._s3 else None
+        if written is not None:
+            return written
+        if self.tag(path) != tag:
+            return False
+        self.write(path, data)
+        return True
+
+    def remove(self, path: str) -> None:
+        """Remove an object, if there is one."""
+        with _explained(self.uri(path)), suppress(FileNotFoundError):
+            self._fs.rm_file(self._full(path))
 
     def entries(self, path: str = "") -> Iterator[Entry]:
         """Every object below a path, sorted; none if there is no such path."""
@@ -129,8 +150,7 @@ class Store:
             if not self._local:
                 self._fs.put_file(file, full)
                 return
-            self._fs.makedirs(self._fs._parent(full), exist_ok=True)
-            with self._replacing(full) as temporary:
+            with _whole(full) as temporary:
                 shutil.copyfile(file, temporary)
 
     def pages(self) -> Iterator[list[Entry]]:
@@ -169,6 +189,16 @@ class Store:
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
+
+
+@contextmanager
+def _whole(full: str) -> Iterator[Path]:
+    """A file to be written beside another, which it then replaces in one step."""
+    file = Path(full)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        yield temporary
+        temporary.replace(file)
 
 
 def split_uri(uri: str) -> tuple[Store, str]:

@@ -46,7 +46,7 @@ PROMPTS_KEPT = 256  # encoded prompts; the negative one is in every photo
 class Photo:
     """One photo and the look it is to get."""
 
-    photo_id: str  # with the preset's seed: all of its randomness
+    key: str  # the sha256 of its file; with the preset's seed: all of its randomness
     pixels: np.ndarray  # (H, W, 3) uint8, sRGB, upright
     preset: Preset
     caption: str = ""
@@ -152,7 +152,7 @@ class Restorer:
                 image.to_tensor(photo.pixels, size.network_height, size.network_width),
                 (photo.caption,),
                 photo.preset,
-                photo_noise(photo.photo_id, photo.preset.sampling.seed),
+                photo_noise(photo.key, photo.preset.sampling.seed),
             )
             for photo, size in zip(photos, sizes, strict=True)
         ]

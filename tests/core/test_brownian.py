@@ -13,8 +13,8 @@ from supir_core.schedule import karras_sigmas
 SHAPE = (1, 4, 64, 64)
 
 
-def path(photo_id: str = "a") -> BrownianPath:
-    return BrownianPath(photo_noise(photo_id, 1), SHAPE, 0.0, 15.0)
+def path(key: str = "a") -> BrownianPath:
+    return BrownianPath(photo_noise(key, 1), SHAPE, 0.0, 15.0)
 
 
 def test_increments_are_standard_normal_and_independent() -> None:

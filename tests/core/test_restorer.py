@@ -86,13 +86,13 @@ def test_global_random_state_does_not_matter(restorer: Restorer) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"photo_id": "another"},
+        {"key": "another"},
         {"caption": "a boat"},
         {"pixels": 255 - A.pixels},
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_result_depends_on_the_photo_its_id_and_its_caption(change: dict[str, Any], restorer: Restorer) -> None:
+def test_a_result_depends_on_the_photo_its_key_and_its_caption(change: dict[str, Any], restorer: Restorer) -> None:
     assert levels_apart(images(restorer, A)[0], images(restorer, dataclasses.replace(A, **change))[0]) > 1
 
 
@@ -248,16 +248,16 @@ def images(restorer: Restorer, *photos: Photo) -> list[Tensor]:
 def job(photo: Photo, noise: Noise | None = None, captions: tuple[str, ...] = ("",)) -> Job:
     """A photo whose sides are rounded to what the networks take."""
     height, width = (round(side / 64) * 64 for side in photo.pixels.shape[:2])
-    noise = noise or photo_noise(photo.photo_id, photo.preset.sampling.seed)
+    noise = noise or photo_noise(photo.key, photo.preset.sampling.seed)
     return Job(to_tensor(photo.pixels, height, width), captions, photo.preset, noise)
 
 
 def recorded(photo: Photo, seen: dict[str, Tensor]) -> Noise:
     """A photo's noise that writes down what it gives."""
-    noise = photo_noise(photo.photo_id, photo.preset.sampling.seed)
+    noise = photo_noise(photo.key, photo.preset.sampling.seed)
 
     def draw(name: str, shape: Sequence[int]) -> Tensor:
-        return seen.setdefault(f"{photo.photo_id} {name}", noise(name, shape))
+        return seen.setdefault(f"{photo.key} {name}", noise(name, shape))
 
     return draw
 

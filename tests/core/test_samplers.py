@@ -14,8 +14,8 @@ PHOTO = torch.full((1, 4, 4, 4), 2.0)
 GOAL = torch.linspace(-1, 1, 64).reshape(1, 4, 4, 4)
 
 
-def sampler(num_steps: int = 3, churn: float = 0.0, tau_r: float | None = None, photo_id: str = "a") -> Sampler:
-    return euler(ddpm_sigmas(num_steps), PHOTO, photo_noise(photo_id, 1), tau_r=tau_r, churn=churn, s_noise=1.0)
+def sampler(num_steps: int = 3, churn: float = 0.0, tau_r: float | None = None, key: str = "a") -> Sampler:
+    return euler(ddpm_sigmas(num_steps), PHOTO, photo_noise(key, 1), tau_r=tau_r, churn=churn, s_noise=1.0)
 
 
 def always(goal: Tensor) -> Callable[[dict[int, Query]], list[Tensor]]:
@@ -69,7 +69,7 @@ def test_the_smaller_tau_r_the_closer_to_the_photo_on_the_way() -> None:
 
 def test_each_result_is_the_same_alone_and_together() -> None:
     def makers() -> list[Sampler]:
-        return [sampler(2, photo_id="a"), sampler(5, churn=5.0, photo_id="b"), sampler(3, tau_r=1.0, photo_id="c")]
+        return [sampler(2, key="a"), sampler(5, churn=5.0, key="b"), sampler(3, tau_r=1.0, key="c")]
 
     def half(queries: dict[int, Query]) -> list[Tensor]:
         return [query.x / 2 for query in queries.values()]

@@ -46,3 +46,14 @@ def test_for_scripts(tmp_path: Path, options: list[str], caption: str) -> None:
     assert facts["image"] == str(tmp_path / "b.JPG")
     assert "RANDOM" in facts["notice"]
     assert Image.open(tmp_path / "b.JPG").format == "JPEG"
+
+
+@pytest.mark.usefixtures("cluster")
+def test_one_photo_comes_out_as_in_a_run(tmp_path: Path) -> None:
+    """To the byte: its randomness hangs on its content, not on its name or on what restores it."""
+    put(tmp_path / "in", {"sub/a.jpg": jpeg(1, 32, 40), "sub/a.txt": "a garden"})
+    put(tmp_path, {"another name.jpg": jpeg(1, 32, 40)})
+    words = ["run", "-i", tmp_path / "in", "-o", tmp_path / "out", "--gpus-per-worker", "0", *TINY]
+    assert CliRunner().invoke(app, [*map(str, words)]).exit_code == 0
+    restore(tmp_path / "another name.jpg", tmp_path / "b.png", "--caption", "a garden")
+    assert [path.read_bytes() for path in tmp_path.glob("out/images/**/*.png")] == [(tmp_path / "b.png").read_bytes()]

@@ -1,15 +1,19 @@
 """A pretended restorer: enlarges with Pillow instead of networks, and misbehaves where a photo's id asks for it.
 
+Restorers know a photo by its content; this one looks up the ids in the run's input when it is loaded.
+
 It is passed to `flow.run(..., load=Pretend(...))`; everything around it is real.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +22,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.manifest import read_manifest
 from pipeline.settings import RunSettings
-from supir_core.errors import WeightsError
+from pipeline.storage import split_uri
+from supir_core.errors import StorageError, WeightsError
 from supir_core.restorer import Photo, Restored, plan_photo
 
 POISON = "poison"  # a photo with this in its id kills its worker
 FAULT = "fault"  # raises
 HUNGER = "hunger"  # runs out of memory
 MOURNING = "black"  # comes out as not-a-number
+SLEEP = "sleepy"  # never ends
 
 
 @dataclass(frozen=True)
@@ -37,17 +44,22 @@ class Pretend:
         seconds: that a batch takes.
         company: a batch ends only when this many workers have begun one; for tests that need several at work.
         broken: loading fails.
+        loading_s: how long that takes.
+        shade: makes pictures darker, so that two runs give different ones.
     """
 
     journal: Path | None = None
     seconds: float = 0.0
     company: int = 1
     broken: bool = False
+    loading_s: float = 0.0
+    shade: int = 0
 
     def __call__(self, settings: RunSettings) -> PretendRestorer:
         if self.broken:
             raise WeightsError("unet.safetensors is damaged", hint="fetch it again", code="weights-damaged")
-        return PretendRestorer(self)
+        time.sleep(self.loading_s)
+        return PretendRestorer(self, _ids(settings.input))
 
     def batches(self) -> list[tuple[int, list[str]]]:
         """What the journal holds: pid and ids of every batch that was begun."""
@@ -64,11 +76,11 @@ class Pretend:
 class PretendRestorer:
     """Pillow's bicubic in place of the networks."""
 
-    def __init__(self, orders: Pretend):
-        self._orders = orders
+    def __init__(self, orders: Pretend, ids: dict[str, str]):
+        self._orders, self._ids = orders, ids
 
     def restore(self, photos: Sequence[Photo]) -> list[Restored]:
-        ids = [photo.photo_id for photo in photos]
+        ids = [self._ids[photo.key] for photo in photos]
         if self._orders.journal is not None:
             with self._orders.journal.open("a", encoding="utf-8") as journal:
                 journal.write(f"{os.getpid()} {' '.join(ids)}\n")
@@ -78,18 +90,32 @@ class PretendRestorer:
             if len({pid for pid, _ in self._orders.batches()}) >= self._orders.company:
                 break
             time.sleep(0.1)
+        if any(SLEEP in photo_id for photo_id in ids):
+            time.sleep(10**6)
         if any(POISON in photo_id for photo_id in ids):
             os.kill(os.getpid(), signal.SIGKILL)
         if any(FAULT in photo_id for photo_id in ids):
             raise RuntimeError("this restorer has a fault")
         if any(HUNGER in photo_id for photo_id in ids):
             raise torch.OutOfMemoryError("tried to allocate 20 GiB")
-        return [Restored(enlarged(photo), []) for photo in photos]
+        return [
+            Restored((enlarged(photo) - self._orders.shade / 255) * (torch.nan if MOURNING in name else 1), [])
+            for name, photo in zip(ids, photos, strict=True)
+        ]
+
+
+def _ids(source: str) -> dict[str, str]:
+    """The photos of a run by the sha256 of their files; of equal files the first."""
+    ids: dict[str, str] = {}
+    for photo in read_manifest(source).photos.read().to_pylist():
+        with suppress(StorageError):
+            store, name = split_uri(photo["uri"])
+            ids.setdefault(hashlib.sha256(store.read(name)).hexdigest(), photo["photo_id"])
+    return ids
 
 
 def enlarged(photo: Photo) -> Tensor:
     """(1, 3, height, width) in [-1, 1]."""
     size = plan_photo(photo)
     image = Image.fromarray(photo.pixels).resize((size.width, size.height), Image.Resampling.BICUBIC)
-    tensor = torch.from_numpy(np.asarray(image).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
-    return tensor * torch.nan if MOURNING in photo.photo_id else tensor
+    return torch.from_numpy(np.asarray(image).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]

@@ -55,33 +55,28 @@ def test_picture_and_record(store: Store) -> None:
 def test_what_is_found_is_the_row_that_was_committed(store: Store) -> None:
     done = row()
     commit.commit(store, LOOK, "a/b.jpg", done, b"picture")
-    found = commit.find(store, LOOK, "a/b.jpg", {"photo_id": "a/b.jpg", "source_version": "v1"})
+    found = commit.find(store, LOOK, "a/b.jpg", "a/b.jpg")
     assert found is not None
     assert rows.table([found], rows.INDEX) == rows.table([done], rows.INDEX)
 
 
 def test_failures_have_records_and_no_picture(store: Store) -> None:
     commit.commit(store, LOOK, "a/b.jpg", row(status=rows.FAILED, error_code="empty"), None)
-    found = commit.find(store, LOOK, "a/b.jpg", {"photo_id": "a/b.jpg", "source_version": "v1"})
+    found = commit.find(store, LOOK, "a/b.jpg", "a/b.jpg")
     assert found is not None and (found["error_code"], found["image"]) == ("empty", None)
     assert not store.exists("images")
 
 
-def test_another_version_of_the_photo_is_not_done(store: Store) -> None:
-    commit.commit(store, LOOK, "a/b.jpg", row(), b"picture")
-    assert commit.find(store, LOOK, "a/b.jpg", {"photo_id": "a/b.jpg", "source_version": "v2"}) is None
-
-
 def test_another_look_or_photo_is_not_done(store: Store) -> None:
     commit.commit(store, LOOK, "a/b.jpg", row(), b"picture")
-    assert commit.find(store, "demo-ba9876543210", "a/b.jpg", {"photo_id": "a/b.jpg", "source_version": "v1"}) is None
-    assert commit.find(store, LOOK, "a/c.jpg", {"photo_id": "a/b.jpg", "source_version": "v1"}) is None
+    assert commit.find(store, "demo-ba9876543210", "a/b.jpg", "a/b.jpg") is None
+    assert commit.find(store, LOOK, "a/c.jpg", "a/b.jpg") is None
 
 
 def test_the_place_of_another_photo_is_not_taken(store: Store) -> None:
     commit.commit(store, LOOK, "a/b.jpg", row(), b"picture")
     with pytest.raises(PhotoError, match=r"'a/b\.jpg' lies where") as error:
-        commit.find(store, LOOK, "a/b.jpg", {"photo_id": "another"})
+        commit.find(store, LOOK, "a/b.jpg", "another")
     assert error.value.code == "output-taken"
 
 
@@ -94,12 +89,12 @@ def test_a_commit_can_be_repeated(store: Store) -> None:
 def test_without_its_record_a_picture_proves_nothing(store: Store) -> None:
     commit.commit(store, LOOK, "a/b.jpg", row(), b"picture")
     (Path(store.uri()) / commit.record_path(LOOK, "a/b.jpg")).unlink()
-    assert commit.find(store, LOOK, "a/b.jpg", {"photo_id": "a/b.jpg", "source_version": "v1"}) is None
+    assert commit.find(store, LOOK, "a/b.jpg", "a/b.jpg") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"finished_at": "yesterday"}', b"\xff\xfe"])
 def test_a_damaged_record_is_a_clear_error(store: Store, content: bytes) -> None:
     store.write(commit.record_path(LOOK, "a/b.jpg"), content)
     with pytest.raises(StorageError, match="is not a record") as error:
-        commit.find(store, LOOK, "a/b.jpg", {"photo_id": "a/b.jpg", "source_version": "v1"})
+        commit.find(store, LOOK, "a/b.jpg", "a/b.jpg")
     assert "delete it" in error.value.hint

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.conditional import local_write_if
 from pipeline.storage import TEMPORARY, Store, split_uri
 from supir_core.errors import StorageError
 
@@ -113,6 +115,50 @@ def test_what_a_killed_writer_left_is_not_listed(tmp_path: Path) -> None:
     store.write("images/a.png", b"whole")
     (tmp_path / "images" / f"{TEMPORARY}123").write_bytes(b"ha")
     assert [entry.path for entry in store.entries()] == ["images/a.png"]
+
+
+def test_a_write_only_where_there_is_none(store: Store) -> None:
+    assert store.tag("a/b") is None
+    assert store.write_if("a/b", b"one", None)
+    assert not store.write_if("a/b", b"two", None)
+    assert store.read("a/b") == b"one"
+    assert [entry.path for entry in store.entries()] == ["a/b"]
+
+
+def test_a_write_only_over_what_was_seen(store: Store) -> None:
+    store.write("a/b", b"one")
+    seen = store.tag("a/b")
+    assert store.write_if("a/b", b"three", seen)
+    assert not store.write_if("a/b", b"four", seen)
+    assert not store.write_if("nothing", b"four", seen)
+    assert store.read("a/b") == b"three" and store.tag("a/b") != seen
+    store.remove("a/b")
+    store.remove("a/b")
+    assert store.tag("a/b") is None
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_of_many_writers_at_once_one_succeeds(tmp_path: Path, over: bool) -> None:
+    store = Store(str(tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        for turn in range(50):
+            path = f"{turn}"
+            if over:
+                store.write(path, b"x")
+            tag = store.tag(path)
+            won = list(pool.map(lambda n, path=path, tag=tag: store.write_if(path, b"%d" % n, tag), range(8)))
+            assert won.count(True) == 1
+            assert store.read(path) == b"%d" % won.index(True)
+    assert len(list(tmp_path.iterdir())) == 50, "nothing temporary stays"
+
+
+def test_where_a_folder_knows_no_links(tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    assert local_write_if(tmp_path / "a", b"one", None, link=refuse)
+    assert not local_write_if(tmp_path / "a", b"two", None, link=refuse)
+    assert (tmp_path / "a").read_bytes() == b"one"
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:

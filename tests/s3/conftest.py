@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,9 +43,3 @@ def bucket(fs: Any) -> str:
     name = f"bucket-{next(_numbers)}"
     fs.mkdir(name)
     return name
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    """A folder."""
-    return tmp_path

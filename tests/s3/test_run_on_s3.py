@@ -123,4 +123,4 @@ def test_a_record_is_found_where_it_was_put(fs: Any, bucket: str) -> None:
     store, look = Store(settings.output), settings.preset.folder
     row = {"photo_id": "x", "status": rows.FAILED, "finished_at": datetime.datetime.now(datetime.UTC)}
     commit.commit(store, look, "odd/%2F/IMG[1]*.jpg", row, None)
-    assert commit.find(store, look, "odd/%2F/IMG[1]*.jpg", {"photo_id": "x"}) is not None
+    assert commit.find(store, look, "odd/%2F/IMG[1]*.jpg", "x") is not None
