@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import index, rows
-from pipeline.database import TableFile, database, into_file
+from pipeline.database import TableFile, into_file
 from pipeline.manifest import Manifest
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
@@ -58,8 +58,8 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
         again.append("failed")
     if settings.redo:
         again.append("restored")
-    store = Store(settings.output)
-    with database(every_row=index.every_row(store), manifest=manifest.photos) as connection:
+
+    def split(connection: Any) -> tuple[TableFile, dict[str, int]]:
         _check_same(connection, settings)
         connection.execute(
             _HAD,
@@ -72,11 +72,10 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
             params={"again": again},
         )
         todo = into_file(left, rows.MANIFEST)
-        before = dict(
-            connection.execute(
-                "select outcome, count(*) from planned where outcome is not null group by outcome"
-            ).fetchall()
-        )
+        counted = "select outcome, count(*) from planned where outcome is not null group by outcome"
+        return todo, dict(connection.execute(counted).fetchall())
+
+    todo, before = index.read(Store(settings.output), split, manifest=manifest.photos)
     return Plan(
         todo=todo,
         done_before=0 if "restored" in again else before.get("restored", 0),

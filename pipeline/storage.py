@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -133,13 +133,19 @@ class Store:
             with self._replacing(full) as temporary:
                 shutil.copyfile(file, temporary)
 
-    def pages(self) -> Iterator[list[Entry]]:
-        """Every object of the store, in no order, some at a time: stores can hold more than memory does."""
-        with _explained(self.uri()):
+    def remove(self, path: str) -> None:
+        """Delete an object; it may be gone already."""
+        with _explained(self.uri(path)), suppress(FileNotFoundError):
+            self._fs.rm_file(self._full(path))
+
+    def pages(self, path: str = "") -> Iterator[list[Entry]]:
+        """Every object below a path, in no order, some at a time: stores can hold more than memory does."""
+        top = self._full(path)
+        with _explained(self.uri(path)):
             if self._s3:
-                listed = s3_pages(self._fs, self._root)
+                listed = s3_pages(self._fs, top)
             else:
-                listed = (list(files.values()) for _, _, files in self._fs.walk(self._root, detail=True))
+                listed = (list(files.values()) for _, _, files in self._fs.walk(top, detail=True))
             for infos in listed:
                 yield [entry for info in infos if (entry := self._entry(info)) is not None]
 
