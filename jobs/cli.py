@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs import exits
+from jobs import cli_index, exits
 from jobs.options import (
     Compiled,
     Device,
@@ -178,24 +178,8 @@ def restore(
     )
 
 
-@app.command()
-def index(
-    output: Annotated[str, typer.Argument(help="What was --output of a supir run.")],
-    sql: Annotated[
-        str | None,
-        typer.Option(help="A query over the view photos; it holds the newest row of every photo and look."),
-    ] = None,
-    json_: Json = False,
-) -> None:
-    """Query the index of an output.
-
-    Without --sql: photos by preset and status.
-
-    Example: supir index restored --sql "select photo_id, error_code from photos where status = 'failed'"
-    """
-    from jobs import index as command
-
-    _finish(lambda: command.show(output, sql, json_))
+app.add_typer(cli_index.app, name="index")
+app.command()(cli_index.runs)
 
 
 @presets_app.command("list")

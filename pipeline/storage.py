@@ -81,6 +81,24 @@ class Store:
         with _explained(self.uri(path)):
             return bytes(self._fs.cat_file(self._full(path)))
 
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """The bytes of an object from start to before end, or to its own end.
+
+        Raises:
+            StorageError: it does not exist (`not-found`), ends before start or cannot be read.
+        """
+        with _explained(self.uri(path)):
+            return bytes(self._fs.cat_file(self._full(path), start=start, end=end))
+
+    def size(self, path: str) -> int | None:
+        """The bytes of an object, or None where there is none."""
+        with _explained(self.uri(path)):
+            try:
+                found = self._fs.info(self._full(path))
+            except FileNotFoundError:
+                return None
+            return int(found["size"]) if found["type"] == "file" else None
+
     def read_if_any(self, path: str) -> bytes | None:
         """The whole object, or None where there is none."""
         try:
