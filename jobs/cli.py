@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,8 @@ from jobs.options import (
     Preset,
     ProgressStyle,
     Settings,
+    plain,
+    takes_options_of,
 )
 from supir_core import __version__
 
@@ -109,34 +111,40 @@ def run(
 
     Example: supir run --input scans --output restored --preset faithful --model weights
     """
+    asked = locals()
     from jobs import run as command
 
-    _finish(
-        lambda: command.run(
-            command.Request(
-                input=input_,
-                output=output,
-                preset=preset,
-                changes=tuple(settings or ()),
-                model=model,
-                format=format_.value,
-                limit=limit,
-                retry_failed=retry_failed,
-                redo=redo,
-                workers=workers,
-                gpus_per_worker=gpus_per_worker,
-                photos_per_batch=photos_per_batch,
-                tile_batch=tile_batch,
-                max_megapixels=max_megapixels,
-                address=address,
-                device=device,
-                dtype=dtype.value if dtype else None,
-                compiled=compiled,
-            ),
-            progress.value,
-            json_,
-        )
-    )
+    _finish(lambda: command.run(command.Request.of(plain(asked)), progress.value, json_))
+
+
+@app.command()
+@takes_options_of(run, "progress")
+def plan(
+    sample: Annotated[
+        str, typer.Option(metavar="N|all", help="Read the headers of so many photos, chosen at random.")
+    ] = "1000",
+    megapixels_per_second: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-9,
+            help="Rate of one worker, in pixels that the networks see. Default: as measured in this output.",
+        ),
+    ] = None,
+    json_: Json = False,
+    **options: Any,
+) -> None:
+    """Say what supir run with the same options would do and take; nothing is written.
+
+    Photos by format, what is done and what is left, sizes, photos that would be refused and why, hours. Sizes and most
+    refusals are seen in the headers of a sample; a photo that is cut off further down is not noticed. Hours follow from
+    what this output has measured with the same model: restore --limit 20 photos first, with the machines meant for all.
+
+    Example: supir plan --input scans --output restored --preset faithful --model weights
+    """
+    from jobs import plan as command
+    from jobs.run import Request
+
+    _finish(lambda: command.plan(Request.of(plain(options)), sample, megapixels_per_second, json_))
 
 
 @app.command()
