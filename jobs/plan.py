@@ -123,14 +123,14 @@ def _lines(facts: dict[str, Any], settings: RunSettings) -> list[str]:
         f"look      {settings.preset.folder}, model {settings.model}, {settings.format}",
         f"to do     {facts['todo']}; {facts['done_before']} done before" + (failed if facts["failed_before"] else ""),
         "",
-        f"{'format':10}{'photos':>10}{'to do':>10}{'GB':>10}",
+        f"{'format':10}{'photos':>10}{'to do':>10}{'size':>14}",
     ]
     for extension, kind in facts["formats"].items():
-        size = "?" if kind["bytes"] is None else f"{kind['bytes'] / 1e9:.2f}"
-        lines.append(f"{extension or 'none':10}{kind['photos']:10}{kind['todo']:10}{size:>10}")
+        size = "?" if kind["bytes"] is None else f"{kind['bytes'] / 1e6:,.1f} MB"
+        lines.append(f"{extension or 'none':10}{kind['photos']:10}{kind['todo']:10}{size:>14}")
     if not facts["todo"]:
         return lines
-    return [*lines, "", *_histogram(facts), "", *_refused(facts), *_hours(facts)]
+    return [*lines, "", *_histogram(facts), "", *_refused(facts), *_hours(facts, settings)]
 
 
 def _histogram(facts: dict[str, Any]) -> list[str]:
@@ -155,7 +155,7 @@ def _refused(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _hours(facts: dict[str, Any]) -> list[str]:
+def _hours(facts: dict[str, Any], settings: RunSettings) -> list[str]:
     megapixels, rate = facts["network_megapixels"], facts["rate"]
     off = f" (give or take {facts['margin'] / megapixels:.0%})" if facts["margin"] and megapixels else ""
     lines = [f"work      {megapixels:,.1f} megapixels for the networks{off}"]
@@ -170,10 +170,11 @@ def _hours(facts: dict[str, Any]) -> list[str]:
     else:
         look = "this look" if rate["same_look"] else "other looks, by their number of steps"
         source = f"measured here with {rate['photos']} photos of {look}"
-    gpus = "" if facts["gpu_hours"] is None else f", {_duration(facts['gpu_hours'])} of GPUs"
+    share = 1.0 if settings.gpus_per_worker is None else settings.gpus_per_worker
+    gpus = f" ({_duration(facts['gpu_hours'])} of GPU, with {share:g} per worker)" if share else ""
     lines.append(
         f"time      {_duration(facts['worker_hours'])} of one worker{gpus}, at {rate['megapixels_per_s']:.3g} "
-        f"megapixels/s ({source})"
+        f"megapixels/s, {source}"
     )
     if facts["hours"] is not None:
         lines.append(f"          {_duration(facts['hours'])} with --workers {facts['workers']}")
