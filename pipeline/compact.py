@@ -104,7 +104,7 @@ def _merge(store: Store, group: list[Footer], path: str) -> None:
     # Columns that only another version of this program knows are kept.
     schema = pa.unify_schemas([rows.INDEX, *(part.schema for part in group)])
     names = [part.path for part in group]
-    with database(parts=store.dataset(names, schema)) as connection:
+    with store.dataset(names, schema) as parts, database(parts=parts) as connection:
         merged = into_file(connection.sql(_EACH_ONCE), schema.with_metadata({index.REPLACES: json.dumps(names)}))
     assert merged.num_rows > 0
     store.upload(merged.path, path)

@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import duckdb
@@ -116,8 +117,8 @@ def read(store: Store, use: Callable[[duckdb.DuckDBPyConnection], T], **tables: 
     for attempt in range(ATTEMPTS):
         listed = parts(store)
         try:
-            every_row = store.dataset(listed, rows.INDEX) if listed else rows.table([], rows.INDEX)
-            with database(every_row=every_row, **tables) as connection:
+            found = store.dataset(listed, rows.INDEX) if listed else nullcontext(rows.table([], rows.INDEX))
+            with found as every_row, database(every_row=every_row, **tables) as connection:
                 connection.execute(_NEWEST)
                 return use(connection)
         except Exception:

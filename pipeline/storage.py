@@ -6,17 +6,21 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import fsspec
 import pyarrow.dataset
+import pyarrow.fs
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.listing import s3_exists, s3_pages
 from supir_core.errors import StorageError
 
+FETCHES_AT_ONCE = 16
 TEMPORARY = ".part-"  # marks a file that is being written; a listing leaves them out
 
 
@@ -185,11 +189,28 @@ class Store:
         with _explained(self.uri(path)):
             return self._fs.open(self._full(path), "rb")
 
-    def dataset(self, paths: list[str], schema: Any) -> Any:
-        """Parquet objects as one pyarrow dataset."""
-        return pyarrow.dataset.dataset(
-            [self._full(path) for path in paths], filesystem=self._fs, format="parquet", schema=schema
-        )
+    @contextmanager
+    def dataset(self, paths: list[str], schema: Any) -> Iterator[Any]:
+        """Parquet objects as one pyarrow dataset; those of an object store are fetched first, into local files.
+
+        Not read in place, as pyarrow can deadlock when a file system written in Python raises while a scan begins.
+
+        Raises:
+            StorageError: one of them does not exist (`not-found`) or cannot be read.
+        """
+        with ExitStack() as stack:
+            files = [self._full(path) for path in paths]
+            if not self._local:
+                folder = stack.enter_context(TemporaryDirectory(prefix="supir-"))
+                files = [f"{folder}/{number}.parquet" for number in range(len(paths))]
+                with ThreadPoolExecutor(FETCHES_AT_ONCE) as workers:
+                    list(workers.map(self._fetch, paths, files))
+            here = pyarrow.fs.LocalFileSystem()
+            yield pyarrow.dataset.dataset(files, filesystem=here, format="parquet", schema=schema)
+
+    def _fetch(self, path: str, file: str) -> None:
+        with _explained(self.uri(path)):
+            self._fs.get_file(self._full(path), file)
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
