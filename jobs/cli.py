@@ -331,6 +331,8 @@ def bench_index(
 ) -> None:
     """What planning a resumed run takes: a manifest of so many photos against an index with nine tenths of them.
 
+    Then what compacting that index takes.
+
     Example: supir bench index --rows 10000000
     """
     from jobs import bench_index as command
