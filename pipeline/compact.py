@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pipeline import index, rows
-from pipeline.database import database, into_file
+from pipeline.database import PartFiles, database, into_file
 from pipeline.index import Footer
 from pipeline.storage import Store
 
@@ -104,7 +104,7 @@ def _merge(store: Store, group: list[Footer], path: str) -> None:
     # Columns that only another version of this program knows are kept.
     schema = pa.unify_schemas([rows.INDEX, *(part.schema for part in group)])
     names = [part.path for part in group]
-    with store.dataset(names, schema) as parts, database(parts=parts) as connection:
+    with store.at_hand(names) as files, database(parts=PartFiles(files, schema)) as connection:
         merged = into_file(connection.sql(_EACH_ONCE), schema.with_metadata({index.REPLACES: json.dumps(names)}))
     assert merged.num_rows > 0
     store.upload(merged.path, path)

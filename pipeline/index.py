@@ -14,7 +14,6 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import duckdb
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import rows
-from pipeline.database import database
+from pipeline.database import PartFiles, database
 from pipeline.rows import Row
 from pipeline.storage import Store
 from supir_core.errors import InputError, StorageError
@@ -113,18 +112,33 @@ def read(store: Store, use: Callable[[duckdb.DuckDBPyConnection], T], **tables: 
 
     It has `every_row` (older rows too; none where there is no index), `photos` (the newest per photo and look) and the
     other tables. `use` is called again, with a new listing, where parts have been merged while it read them.
+
+    Raises:
+        StorageError: a part is damaged, or the store cannot be read.
     """
     for attempt in range(ATTEMPTS):
         listed = parts(store)
         try:
-            found = store.dataset(listed, rows.INDEX) if listed else nullcontext(rows.table([], rows.INDEX))
-            with found as every_row, database(every_row=every_row, **tables) as connection:
+            with (
+                store.at_hand(listed) as files,
+                database(every_row=PartFiles(files, rows.INDEX), **tables) as connection,
+            ):
                 connection.execute(_NEWEST)
                 return use(connection)
-        except Exception:
-            if attempt == ATTEMPTS - 1 or set(listed) <= set(_names(store)):
-                raise  # not for want of a part
+        except Exception as error:
+            if attempt < ATTEMPTS - 1 and not set(listed) <= set(_names(store)):
+                continue
+            if isinstance(error, duckdb.IOException | duckdb.InvalidInputException):
+                raise _unreadable(store, error) from error
+            raise
     raise AssertionError("a loop that returns or raises")
+
+
+def _unreadable(store: Store, error: Exception) -> StorageError:
+    return StorageError(
+        f"the index in {store.uri()} cannot be read: {str(error).splitlines()[0]}",
+        hint="delete a part that is damaged: the next run makes its rows again, from the records",
+    )
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import fsspec
-import pyarrow.dataset
-import pyarrow.fs
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.listing import s3_exists, s3_pages
@@ -190,27 +189,24 @@ class Store:
             return self._fs.open(self._full(path), "rb")
 
     @contextmanager
-    def dataset(self, paths: list[str], schema: Any) -> Iterator[Any]:
-        """Parquet objects as one pyarrow dataset; those of an object store are fetched first, into local files.
-
-        Not read in place, as pyarrow can deadlock when a file system written in Python raises while a scan begins.
+    def at_hand(self, paths: list[str]) -> Iterator[list[str]]:
+        """Objects as local files with harmless names: links to them, or copies from an object store.
 
         Raises:
             StorageError: one of them does not exist (`not-found`) or cannot be read.
         """
-        with ExitStack() as stack:
-            files = [self._full(path) for path in paths]
-            if not self._local:
-                folder = stack.enter_context(TemporaryDirectory(prefix="supir-"))
-                files = [f"{folder}/{number}.parquet" for number in range(len(paths))]
-                with ThreadPoolExecutor(FETCHES_AT_ONCE) as workers:
-                    list(workers.map(self._fetch, paths, files))
-            here = pyarrow.fs.LocalFileSystem()
-            yield pyarrow.dataset.dataset(files, filesystem=here, format="parquet", schema=schema)
+        with TemporaryDirectory(prefix="supir-") as folder, ThreadPoolExecutor(FETCHES_AT_ONCE) as workers:
+            harmless = [re.sub(r"[^\w.-]", "_", PurePosixPath(path).name) for path in paths]
+            files = [f"{folder}/{number}-{name}" for number, name in enumerate(harmless)]
+            list(workers.map(self._bring, paths, files))
+            yield files
 
-    def _fetch(self, path: str, file: str) -> None:
+    def _bring(self, path: str, file: str) -> None:
         with _explained(self.uri(path)):
-            self._fs.get_file(self._full(path), file)
+            if self._local:
+                os.symlink(self._full(path), file)  # noqa: PTH211
+            else:
+                self._fs.get_file(self._full(path), file)
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
