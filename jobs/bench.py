@@ -17,13 +17,13 @@ from supir_core.compiled import Compiled
 from supir_core.cost import network_cost
 from supir_core.denoiser import Denoiser
 from supir_core.errors import InputError
-from supir_core.image import plan_size
 from supir_core.networks.control import ControlBranch
 from supir_core.networks.dims import DEMO, FULL
 from supir_core.networks.unet import UNet
 from supir_core.networks.vae import Vae
 from supir_core.precision import device_named, precision_named
 from supir_core.presets import load_preset
+from supir_core.sizes import plan_size
 from supir_core.speed import against_plain_loop, matmul_rate, step_figures, vae_figures, with_random_weights
 from supir_core.tiling import planned_tiling, published_tiling
 

@@ -1,4 +1,4 @@
-"""`supir bench index`: what planning a resumed run takes when an archive is large."""
+"""`supir bench index`: what planning a resumed run, and compacting its index, takes when an archive is large."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from pipeline import rows
+from pipeline.compact import compact
 from pipeline.database import TableFile, database
 from pipeline.manifest import Manifest
 from pipeline.plan import make_plan
 from pipeline.settings import RunSettings
+from pipeline.storage import Store
 from supir_core.presets import load_preset
 
 DONE_SHARE = 0.9  # of the photos, in the index; every hundredth of them failed, half of those in passing
@@ -39,15 +42,14 @@ _PHOTO = "'collection/' || (i // 1000)::varchar || '/scan-' || lpad(i::varchar, 
 
 
 def index(count: int, as_json: bool) -> None:
-    """Make a manifest and an index of so many photos, and say what planning a run over them takes."""
+    """Make a manifest and an index of so many photos, and say what planning a run over them and compacting take."""
     with Console(stderr=True).status("making the rows"), tempfile.TemporaryDirectory(prefix="supir-") as folder:
         _make(Path(folder), count)
-        command = [sys.executable, "-c", "from jobs.bench_index import plan; plan()", folder]
-        facts = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    facts = {"rows": count, **facts, "date": time.strftime("%Y-%m-%d")}
+        facts = {"rows": count, **_in_a_process("plan", folder), **_in_a_process("merge", folder)}
+    facts["date"] = time.strftime("%Y-%m-%d")
     if not as_json:
         for name, value in facts.items():
-            sys.stdout.write(f"{name:16} {value}\n")
+            sys.stdout.write(f"{name:23} {value}\n")
     sys.stdout.write(json.dumps(facts) + "\n")
 
 
@@ -60,6 +62,26 @@ def _make(folder: Path, count: int) -> None:
             first, last = done * part // PARTS, done * (part + 1) // PARTS
             file, look = folder / "index" / f"bench-{part:06d}.parquet", load_preset("demo").digest
             connection.execute(_INDEX.format(photo=_PHOTO, look=look, first=first, last=last, file=file))
+
+
+def _in_a_process(function: str, folder: str) -> dict[str, Any]:
+    """What a function below prints, in a process of its own: memory is counted from the start."""
+    command = [sys.executable, "-c", f"from jobs.bench_index import {function}; {function}()", folder]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return found
+
+
+def merge() -> None:
+    """In the process of its own: compact the index of the folder in `sys.argv`, and print what it took."""
+    start = time.monotonic()
+    done = compact(Store(sys.argv[1]))
+    facts = {
+        "parts_before": done.parts_before,
+        "parts_after": done.parts_after,
+        "compact_seconds": round(time.monotonic() - start, 1),
+        "compact_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+    sys.stdout.write(json.dumps(facts))
 
 
 def plan() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from jobs import exits
+from jobs import cli_index, exits
 from jobs.options import (
     Compiled,
     Device,
@@ -23,6 +23,8 @@ from jobs.options import (
     ProgressStyle,
     Settings,
     Shard,
+    plain,
+    takes_options_of,
 )
 from supir_core import __version__
 
@@ -99,7 +101,7 @@ def run(
     max_megapixels: Annotated[
         float, typer.Option(min=0.01, help="Photos whose result is larger fail with too-large.")
     ] = 100.0,
-    photo_timeout: PhotoTimeout = None,
+    photo_timeout_s: PhotoTimeout = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster, or 'auto'. Default: this machine.")] = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -114,36 +116,40 @@ def run(
 
     Example: supir run --input scans --output restored --preset faithful --model weights
     """
+    asked = locals()
     from jobs import run as command
 
-    _finish(
-        lambda: command.run(
-            command.Request(
-                input=input_,
-                output=output,
-                preset=preset,
-                changes=tuple(settings or ()),
-                model=model,
-                format=format_.value,
-                limit=limit,
-                shard=shard,
-                retry_failed=retry_failed,
-                redo=redo,
-                workers=workers,
-                gpus_per_worker=gpus_per_worker,
-                photos_per_batch=photos_per_batch,
-                tile_batch=tile_batch,
-                max_megapixels=max_megapixels,
-                photo_timeout_s=photo_timeout,
-                address=address,
-                device=device,
-                dtype=dtype.value if dtype else None,
-                compiled=compiled,
-            ),
-            progress.value,
-            json_,
-        )
-    )
+    _finish(lambda: command.run(command.Request.of(plain(asked)), progress.value, json_))
+
+
+@app.command()
+@takes_options_of(run, "progress")
+def plan(
+    sample: Annotated[
+        str, typer.Option(metavar="N|all", help="Read the headers of so many photos, chosen at random.")
+    ] = "1000",
+    megapixels_per_second: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-9,
+            help="Rate of one worker, in pixels that the networks see. Default: as measured in this output.",
+        ),
+    ] = None,
+    json_: Json = False,
+    **options: Any,
+) -> None:
+    """Say what supir run with the same options would do and take; nothing is written.
+
+    Photos by format, what is done and what is left, sizes, photos that would be refused and why, hours. Sizes and most
+    refusals are seen in the headers of a sample; a photo that is cut off further down is not noticed. Hours follow from
+    what this output has measured with the same model: restore --limit 20 photos first, with the machines meant for all.
+
+    Example: supir plan --input scans --output restored --preset faithful --model weights
+    """
+    from jobs import plan as command
+    from jobs.run import Request
+
+    _finish(lambda: command.plan(Request.of(plain(options)), sample, megapixels_per_second, json_))
 
 
 @app.command()
@@ -185,24 +191,8 @@ def restore(
     )
 
 
-@app.command()
-def index(
-    output: Annotated[str, typer.Argument(help="What was --output of a supir run.")],
-    sql: Annotated[
-        str | None,
-        typer.Option(help="A query over the view photos; it holds the newest row of every photo and look."),
-    ] = None,
-    json_: Json = False,
-) -> None:
-    """Query the index of an output.
-
-    Without --sql: photos by preset and status.
-
-    Example: supir index restored --sql "select photo_id, error_code from photos where status = 'failed'"
-    """
-    from jobs import index as command
-
-    _finish(lambda: command.show(output, sql, json_))
+app.add_typer(cli_index.app, name="index")
+app.command()(cli_index.runs)
 
 
 @presets_app.command("list")
@@ -345,6 +335,8 @@ def bench_index(
     rows: Annotated[int, typer.Option(min=100, help="Photos of the archive.")] = 1_000_000, json_: JsonAlone = False
 ) -> None:
     """What planning a resumed run takes: a manifest of so many photos against an index with nine tenths of them.
+
+    Then what compacting that index takes.
 
     Example: supir bench index --rows 10000000
     """

@@ -1,4 +1,4 @@
-"""`supir index`: the answer to a query, as a table or as JSON."""
+"""`supir index`: the answer to a query, as a table or as JSON; merging parts; whether the output is what it says."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import datetime
 import decimal
 import json
 import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import index
+from jobs import exits
+from jobs.progress import counting
+from pipeline import compact as compaction
+from pipeline import index, verify
 from pipeline.storage import Store
 
 OVERVIEW = """
@@ -24,16 +31,70 @@ OVERVIEW = """
 def show(output: str, sql: str | None, as_json: bool) -> None:
     """Print the rows of a query."""
     answer = index.query(Store(output), sql or OVERVIEW)
-    found = answer.to_pylist()
+    show_rows(answer.column_names, answer.to_pylist(), as_json)
+
+
+def show_rows(names: Sequence[str], found: list[dict[str, Any]], as_json: bool) -> None:
+    """Print rows as a table, or as one JSON list."""
     if as_json:
         sys.stdout.write(json.dumps(found, default=_plain, ensure_ascii=False) + "\n")
         return
-    table = Table(*answer.column_names, header_style="bold", box=None)
+    table = Table(*names, header_style="bold", box=None)
     for row in found:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
     console.print(f"{len(found)} rows", style="dim")
+
+
+def compact(output: str, as_json: bool) -> None:
+    """Merge the small parts of an index, and say what came of it."""
+    start = time.monotonic()
+    with counting("rows merged") as count:
+        done = compaction.compact(Store(output), count)
+    seconds = round(time.monotonic() - start, 2)
+    if as_json:
+        sys.stdout.write(json.dumps({**done._asdict(), "seconds": seconds}) + "\n")
+        return
+    sys.stdout.write(
+        f"{done.parts_before} parts are now {done.parts_after}: {done.rows} rows, "
+        f"{done.bytes_before / 1e6:.1f} MB before, {done.bytes_after / 1e6:.1f} MB after, {seconds} s\n"
+    )
+
+
+def check(output: str, fast: bool, as_json: bool) -> int:
+    """Print every problem as it is found, then what was looked at; the exit code."""
+    start, store, counts = time.monotonic(), Store(output), Counter[str]()
+    with Console(stderr=True).status("listing the output and reading the index"):
+        stock = verify.take_stock(store)
+    sys.stdout.write('{"problems": [' if as_json else "")
+    with counting("objects checked") as count:
+        for problem in verify.check(store, stock, fast, count):
+            if as_json:
+                separator = ", " if counts else ""
+                sys.stdout.write(separator + json.dumps(problem._asdict(), ensure_ascii=False))
+            else:
+                _, path, photo_id, detail = (text.replace("\n", "\\n") for text in problem)
+                sys.stdout.write("  ".join(filter(None, (f"{problem.what:17}", path, photo_id, detail))) + "\n")
+            counts[problem.what] += 1
+    facts = {
+        "rows": stock.newest.num_rows,
+        "pictures": stock.pictures.num_rows,
+        "objects": stock.listed.num_rows,
+        "fast": fast,
+        "counts": dict(counts),
+        "seconds": round(time.monotonic() - start, 2),
+    }
+    if as_json:
+        sys.stdout.write("], " + json.dumps(facts)[1:] + "\n")
+    else:
+        found = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
+        sys.stdout.write(
+            f"{facts['rows']} rows, {facts['pictures']} pictures, {facts['objects']} objects, "
+            f"{facts['seconds']} s: {found or 'all is as the index says'}"
+            f"{' (sizes only; contents were not read)' if fast else ''}\n"
+        )
+    return exits.SOME_FAILED if counts else exits.DONE
 
 
 def _plain(value: object) -> str | int | float:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 
 class ProgressStyle(StrEnum):
@@ -81,6 +85,7 @@ Shard = Annotated[
 PhotoTimeout = Annotated[
     float | None,
     typer.Option(
+        "--photo-timeout",
         min=1,
         metavar="SECONDS",
         help="A photo that takes longer fails with timed-out; the wait for the networks does not count. "
@@ -101,3 +106,28 @@ Compiled = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for scripts.")]
 JsonAlone = Annotated[bool, typer.Option("--json", help="Print the JSON object alone, without the table before it.")]
+
+
+def takes_options_of(other: Callable[..., None], *but: str) -> Callable[[Command], Command]:
+    """A decorator: the command takes the options of another one too, as `**options`, but for some.
+
+    Args:
+        other: a command.
+        but: names of its parameters that are left out.
+    """
+
+    def decorate(command: Command) -> Command:
+        theirs = inspect.signature(other, eval_str=True).parameters
+        ours = inspect.signature(command, eval_str=True).parameters
+        own = [parameter for parameter in ours.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+        added = [parameter for name, parameter in theirs.items() if name not in (*ours, *but)]
+        keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*added, *own)]
+        command.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def plain(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as the library names them: values of enums, without the underscores that keep Python's words free."""
+    return {name.rstrip("_"): value.value if isinstance(value, StrEnum) else value for name, value in options.items()}

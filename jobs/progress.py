@@ -1,16 +1,46 @@
-"""The progress of a run: photos done, failed and left, and megapixels per second."""
+"""How far a command is: photos done, failed and left of a run, or a plain count."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_EVERY_S = 10.0
+PATIENCE_S = 2.0  # what takes less shows no progress
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with how many are done, and of how many: a bar on a terminal, else a line now and then."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task, start, said = bar.add_task(what), time.monotonic(), time.monotonic()
+
+    def count(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - start < PATIENCE_S:
+            return
+        if sys.stderr.isatty():
+            bar.start()
+            bar.update(task, completed=done, total=total)
+        elif now - said >= PLAIN_EVERY_S:
+            said = now
+            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what}: {done} of {total}\n")
+            sys.stderr.flush()
+
+    try:
+        yield count
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 class RunProgress:

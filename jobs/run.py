@@ -7,7 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,17 @@ class Request:
     dtype: str | None
     compiled: bool
 
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> Request:
+        """What the options of `supir run` ask for; others are passed over."""
+        asked = {**options, "changes": tuple(options["settings"] or ())}
+        return cls(**{field.name: asked[field.name] for field in fields(cls)})
+
 
 def run(request: Request, progress_style: str, as_json: bool) -> int:
     """Restore what is left to restore; the exit code."""
     console = Console(stderr=True, soft_wrap=True, markup=False)
-    settings = _settings(request)
+    settings = build_settings(request)
     store, stop = Store(settings.output), Stop()
     with stop.listening():
         with console.status("reading the input"):
@@ -155,7 +161,12 @@ def choose_preset(preset: str | None, changes: Sequence[str], model: str) -> Pre
     return load_preset(preset or ("demo" if model == models.DEMO_MODEL else "faithful"), changes)
 
 
-def _settings(request: Request) -> RunSettings:
+def build_settings(request: Request) -> RunSettings:
+    """What a request comes to.
+
+    Raises:
+        SupirError: a preset, model or output that cannot be.
+    """
     preset = choose_preset(request.preset, request.changes, request.model)
     parse_shard(request.shard)
     _check_apart(Store(request.input).uri(), Store(request.output).uri())

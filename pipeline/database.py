@@ -59,9 +59,23 @@ class TableFile:
         return pq.ParquetFile(self.path)
 
 
+class PartFiles:
+    """A table in many Parquet files; a column that a file has not is null there.
+
+    Args:
+        files: the files; there may be none.
+        schema: columns that the table has in any case.
+    """
+
+    def __init__(self, files: list[str], schema: pa.Schema):
+        self.files = files
+        self.template = TableFile(schema)
+        assert self.template.num_rows == 0
+
+
 @contextmanager
 def database(**tables: Any) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB connection with views of tables by their names: a `TableFile`, an Arrow table or an Arrow dataset."""
+    """A DuckDB connection with views of tables by their names: a `TableFile`, `PartFiles` or an Arrow table."""
     with tempfile.TemporaryDirectory(prefix="supir-") as folder, duckdb.connect() as connection:
         connection.execute(f"set memory_limit = '{MEMORY}'; set preserve_insertion_order = false")
         connection.execute("set enable_progress_bar = false")  # it goes to stdout
@@ -70,6 +84,9 @@ def database(**tables: Any) -> Iterator[duckdb.DuckDBPyConnection]:
             if isinstance(table, TableFile):
                 table.num_rows  # noqa: B018  # completes the file
                 connection.read_parquet(table.path).create_view(name)
+            elif isinstance(table, PartFiles):
+                files = [table.template.path, *table.files]
+                connection.read_parquet(files, union_by_name=True, hive_partitioning=False).create_view(name)
             else:
                 connection.register(name, table)
         yield connection

@@ -91,7 +91,8 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
     if settings.redo:
         again.append("restored")
     store = Store(settings.output)
-    with database(every_row=index.every_row(store), manifest=manifest.photos) as connection:
+
+    def split(connection: Any) -> tuple[TableFile, dict[str, int]]:
         _check_same(connection, settings)
         connection.execute(
             _HAD,
@@ -106,11 +107,10 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
             params={"again": again},
         )
         todo = into_file(left, rows.MANIFEST)
-        before = dict(
-            connection.execute(
-                f"select outcome, count(*) from {planned} where outcome is not null and {mine} group by outcome"
-            ).fetchall()
-        )
+        counted = f"select outcome, count(*) from {planned} where outcome is not null and {mine} group by outcome"
+        return todo, dict(connection.execute(counted).fetchall())
+
+    todo, before = index.read(store, split, manifest=manifest.photos)
     return Plan(
         todo=todo,
         done_before=0 if "restored" in again else before.get("restored", 0),

@@ -21,9 +21,10 @@ import torch
 
 from pipeline import claims, commit, duplicates, replacing, rows
 from pipeline.attempts import MAX_ATTEMPTS, Gate
+from pipeline.limits import check_size
 from pipeline.networks import PhotoRestorer, SharedNetworks
 from pipeline.photos.decode import check_name, decode
-from pipeline.photos.encode import check_fits, encode, encoding_warnings
+from pipeline.photos.encode import encode, encoding_warnings
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.storage import Store, split_uri
@@ -198,7 +199,7 @@ class RestoreStage:
             "warnings": row["warnings"] + decoded.warnings,
         }
         subject = Photo(row["source_sha256"], decoded.pixels, self._settings.preset, photo["caption"])
-        self._check(subject)
+        check_size(plan_photo(subject), self._settings)
         row["fetch_s"] += time.monotonic() - start
         start = time.monotonic()
         pixels, warnings = self._networks.restore(subject, clock)
@@ -206,17 +207,6 @@ class RestoreStage:
         row["warnings"] += warnings + encoding_warnings(self._settings.format, decoded.alpha)
         row["height"], row["width"] = pixels.shape[:2]
         return encode(pixels, self._settings.format, grey=decoded.grey, alpha=decoded.alpha)
-
-    def _check(self, subject: Photo) -> None:
-        size = plan_photo(subject)
-        check_fits(size.height, size.width, self._settings.format)
-        megapixels = max(size.network_height * size.network_width, size.height * size.width) / 1e6
-        if megapixels > self._settings.max_megapixels:
-            raise PhotoError(
-                f"restoring it takes {megapixels:.0f} megapixels; the limit is {self._settings.max_megapixels:g}",
-                hint="raise --max-megapixels, or lower size.upscale",
-                code="too-large",
-            )
 
     def _stamped(self, row: Row) -> Row:
         return row | {"finished_at": datetime.datetime.now(datetime.UTC)}

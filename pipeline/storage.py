@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import fsspec
-import pyarrow.dataset
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.conditional import TEMPORARY, local_tag, local_write_if, replacing, s3_write_if
 from pipeline.listing import s3_exists, s3_pages
 from supir_core.errors import StorageError
+
+FETCHES_AT_ONCE = 16
 
 
 class Entry(NamedTuple):
@@ -78,6 +82,24 @@ class Store:
         """
         with _explained(self.uri(path)):
             return bytes(self._fs.cat_file(self._full(path)))
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """The bytes of an object from start to before end, or to its own end.
+
+        Raises:
+            StorageError: it does not exist (`not-found`), ends before start or cannot be read.
+        """
+        with _explained(self.uri(path)):
+            return bytes(self._fs.cat_file(self._full(path), start=start, end=end))
+
+    def size(self, path: str) -> int | None:
+        """The bytes of an object, or None where there is none."""
+        with _explained(self.uri(path)):
+            try:
+                found = self._fs.info(self._full(path))
+            except FileNotFoundError:
+                return None
+            return int(found["size"]) if found["type"] == "file" else None
 
     def read_if_any(self, path: str) -> bytes | None:
         """The whole object, or None where there is none."""
@@ -153,13 +175,14 @@ class Store:
             with _whole(full) as temporary:
                 shutil.copyfile(file, temporary)
 
-    def pages(self) -> Iterator[list[Entry]]:
-        """Every object of the store, in no order, some at a time: stores can hold more than memory does."""
-        with _explained(self.uri()):
+    def pages(self, path: str = "") -> Iterator[list[Entry]]:
+        """Every object below a path, in no order, some at a time: stores can hold more than memory does."""
+        top = self._full(path)
+        with _explained(self.uri(path)):
             if self._s3:
-                listed = s3_pages(self._fs, self._root)
+                listed = s3_pages(self._fs, top)
             else:
-                listed = (list(files.values()) for _, _, files in self._fs.walk(self._root, detail=True))
+                listed = (list(files.values()) for _, _, files in self._fs.walk(top, detail=True))
             for infos in listed:
                 yield [entry for info in infos if (entry := self._entry(info)) is not None]
 
@@ -181,11 +204,25 @@ class Store:
         with _explained(self.uri(path)):
             return self._fs.open(self._full(path), "rb")
 
-    def dataset(self, paths: list[str], schema: Any) -> Any:
-        """Parquet objects as one pyarrow dataset."""
-        return pyarrow.dataset.dataset(
-            [self._full(path) for path in paths], filesystem=self._fs, format="parquet", schema=schema
-        )
+    @contextmanager
+    def at_hand(self, paths: list[str]) -> Iterator[list[str]]:
+        """Objects as local files with harmless names: links to them, or copies from an object store.
+
+        Raises:
+            StorageError: one of them does not exist (`not-found`) or cannot be read.
+        """
+        with TemporaryDirectory(prefix="supir-") as folder, ThreadPoolExecutor(FETCHES_AT_ONCE) as workers:
+            harmless = [re.sub(r"[^\w.-]", "_", PurePosixPath(path).name) for path in paths]
+            files = [f"{folder}/{number}-{name}" for number, name in enumerate(harmless)]
+            list(workers.map(self._bring, paths, files))
+            yield files
+
+    def _bring(self, path: str, file: str) -> None:
+        with _explained(self.uri(path)):
+            if self._local:
+                os.symlink(self._full(path), file)  # noqa: PTH211
+            else:
+                self._fs.get_file(self._full(path), file)
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root

@@ -1,49 +1,12 @@
-"""Arrays of pixels <-> the networks' tensors, and the rule that chooses sizes. No file formats here."""
+"""Arrays of pixels <-> the networks' tensors. No file formats here."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-
-SIDE_MULTIPLE = 64  # the networks halve six times at most
-
-
-class SizePlan(NamedTuple):
-    """Sizes of one photo on its way, in pixels."""
-
-    network_height: int  # what the networks see: multiples of 64
-    network_width: int
-    height: int  # what comes out
-    width: int
-
-
-def plan_size(
-    height: int, width: int, *, upscale: float, min_size_px: int, short_side_px: int | None = None
-) -> SizePlan:
-    """The published size rule.
-
-    The result is the photo times `upscale`, or has a short side of `short_side_px`. The networks see at least
-    `min_size_px` on the short side (unless `short_side_px` is given), each side rounded to a
-    multiple of 64, half to even.
-    """
-    h, w = height * upscale, width * upscale
-    if short_side_px is not None:
-        scale = short_side_px / min(h, w)
-        h, w = h * scale, w * scale
-    out_height, out_width = round(h), round(w)
-    if short_side_px is None and min(h, w) < min_size_px:
-        scale = min_size_px / min(h, w)
-        h, w = h * scale, w * scale
-    return SizePlan(_to_multiple(h), _to_multiple(w), max(1, out_height), max(1, out_width))
-
-
-def _to_multiple(side: float) -> int:
-    return max(SIDE_MULTIPLE, int(np.round(side / SIDE_MULTIPLE)) * SIDE_MULTIPLE)
 
 
 def to_tensor(pixels: np.ndarray, height: int, width: int) -> Tensor:

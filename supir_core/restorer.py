@@ -37,6 +37,7 @@ from supir_core.precision import device_named, precision_named
 from supir_core.presets import Preset
 from supir_core.samplers import Sampler, dpmpp_2m_sde, euler, run_together
 from supir_core.schedule import ddpm_sigmas, karras_sigmas
+from supir_core.sizes import SizePlan, planned
 from supir_core.weights import Networks, load_networks
 
 PROMPTS_KEPT = 256  # encoded prompts; the negative one is in every photo
@@ -236,13 +237,10 @@ class Restorer:
         return Restored(fix(self._autoencoder.decode(z), prepared.x_stage1), prepared.warnings)
 
 
-def plan_photo(photo: Photo) -> image.SizePlan:
+def plan_photo(photo: Photo) -> SizePlan:
     """The sizes of a photo under its preset."""
     height, width = photo.pixels.shape[:2]
-    size = photo.preset.size
-    return image.plan_size(
-        height, width, upscale=size.upscale, min_size_px=size.min_size_px, short_side_px=size.short_side_px
-    )
+    return planned(photo.preset.size, height, width)
 
 
 def _sampler(prepared: _Prepared) -> Sampler:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from supir_core.errors import PhotoError
+from supir_core.errors import PhotoError, SupirError
 
 # What Pillow may try: raster photos only (EPS, for one, would start an interpreter).
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "AVIF")
@@ -21,6 +24,7 @@ PHOTO_EXTENSIONS = EXTENSIONS + RAW_EXTENSIONS + OTHER_EXTENSIONS
 
 MIN_SIDE_PX = 16
 MAX_PIXELS = 500_000_000
+HEAD_BYTES = 2**16  # of a file: where its bits per sample stand, if not in a directory
 DNG_VERSION_TAG = 50706
 BITS_PER_SAMPLE_TAG = 258
 
@@ -54,15 +58,44 @@ def decode(data: bytes) -> Decoded:
         PhotoError: `empty`, `not-an-image`, `truncated`, `corrupt`, `too-small`, `too-large`, `raw-photo` or
             `unsupported-depth`.
     """
-    if not data:
+    with _opened(io.BytesIO(data), data) as image:
+        return _decoded(image, _bits(image, data))
+
+
+class Header(NamedTuple):
+    """What a photo file says of itself; the sides may be those of the photo lying on its side."""
+
+    height: int
+    width: int
+    format: str  # Pillow's name
+
+
+def read_header(file: Any) -> Header:
+    """The header of a photo in a binary file, of which only the parts that it takes are read; no pixels.
+
+    WebP and AVIF files are read in full.
+
+    Raises:
+        PhotoError: as `decode`, for what can be seen without the pixels.
+    """
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    with _opened(file, head) as image:
+        return Header(image.height, image.width, image.format or "")
+
+
+@contextmanager
+def _opened(file: Any, head: bytes) -> Iterator[Image.Image]:
+    """The image in a file, if it is one that we decode; what goes wrong with it then becomes a PhotoError, too."""
+    if not head:
         raise PhotoError("the file is empty", code="empty")
     Image.init()  # naming formats needs their plug-ins
     Image.MAX_IMAGE_PIXELS = None  # our own limit below refuses what is absurd and takes large scans
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check(image, data)
-            return _decoded(image, _bits(image, data))
-    except PhotoError:
+        with Image.open(file, formats=FORMATS) as image:
+            _check(image, head)
+            yield image
+    except SupirError:
         raise
     except UnidentifiedImageError as error:
         raise PhotoError("not an image in a known format", code="not-an-image") from error
@@ -86,7 +119,7 @@ def check_name(name: str) -> None:
         raise PhotoError(f"{extension} files are not read yet; convert it to TIFF or PNG", code="unsupported-format")
 
 
-def _check(image: Image.Image, data: bytes) -> None:
+def _check(image: Image.Image, head: bytes) -> None:
     width, height = image.size
     if min(width, height) < MIN_SIDE_PX:
         raise PhotoError(f"{width}x{height} is too small; the short side must have {MIN_SIDE_PX} px", code="too-small")
@@ -95,22 +128,22 @@ def _check(image: Image.Image, data: bytes) -> None:
     tags = getattr(image, "tag_v2", {})
     if DNG_VERSION_TAG in tags:
         raise PhotoError("a camera's raw file; develop it to TIFF or JPEG first", code="raw-photo")
-    bits = _bits(image, data)
+    bits = _bits(image, head)
     if (bits > 8 and len(image.getbands()) > 1) or image.mode == "F":
         # Pillow would return 8 bits of them without a word, and for one TIFF layout garbage.
         raise PhotoError(f"{bits} bits per channel in colour are not supported yet", code="unsupported-depth")
 
 
-def _bits(image: Image.Image, data: bytes) -> int:
+def _bits(image: Image.Image, head: bytes) -> int:
     """Bits per sample in the file, which Pillow's mode does not tell."""
     if image.format == "TIFF":
         return int(max(image.tag_v2.get(BITS_PER_SAMPLE_TAG, (1,))))  # type: ignore[attr-defined]
     if image.format == "PNG":
-        return data[24]  # IHDR's bit depth
+        return head[24]  # IHDR's bit depth
     if image.format == "JPEG2000":
-        return (data[data.find(b"\xff\x4f\xff\x51") + 40] & 127) + 1  # SIZ's first component
+        return (head[head.find(b"\xff\x4f\xff\x51") + 40] & 127) + 1  # SIZ's first component
     if image.format == "AVIF":
-        return 10 if data[data.find(b"av1C") + 6] & 0x40 else 8  # the configuration's high_bitdepth
+        return 10 if head[head.find(b"av1C") + 6] & 0x40 else 8  # the configuration's high_bitdepth
     return 8
 
 

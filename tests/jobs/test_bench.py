@@ -54,3 +54,4 @@ def test_index_plans_over_made_up_archives() -> None:
     facts = json.loads(done.stdout.splitlines()[-1])
     assert (facts["todo"], facts["done_before"], facts["failed_before"]) == (200 + 9, 1782, 9)
     assert facts["peak_memory_mb"] > 0
+    assert (facts["parts_before"], facts["parts_after"]) == (100, 1) and facts["compact_peak_memory_mb"] > 0

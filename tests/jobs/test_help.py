@@ -15,7 +15,10 @@ from supir_core import __version__
 from tests.jobs.command import PROGRAM, REPOSITORY
 from tests.pipeline.photographs import jpeg, put
 
-COMMANDS: list[list[str]] = [[], ["run"], ["restore"], ["index"], ["presets"], ["presets", "list"], ["presets", "show"]]
+COMMANDS: list[list[str]] = [
+    [], ["run"], ["restore"], ["presets"], ["presets", "list"], ["presets", "show"], ["runs"],
+    ["index"], ["index", "query"], ["index", "compact"], ["index", "verify"],
+]  # fmt: skip
 SLOW_PACKAGES = ("torch", "ray", "transformers", "open_clip", "pyarrow", "duckdb", "fsspec", "PIL", "numpy")
 
 WATCH = """
@@ -39,6 +42,12 @@ def test_help_of_every_command(command: list[str]) -> None:
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
     assert "Exit codes: 0 all done" in result.stdout or command
+
+
+def test_the_help_of_index_teaches_its_commands() -> None:
+    said = invoke("index", "--help").stdout
+    assert all(f"  {command} " in said for command in ("query", "compact", "verify"))
+    assert invoke("index", "anything", "--help").stdout == invoke("index", "query", "--help").stdout
 
 
 def test_help_imports_nothing_slow() -> None:

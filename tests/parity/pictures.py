@@ -9,6 +9,7 @@ from torch import Tensor
 
 from supir_core import image
 from supir_core.color import adain, wavelet
+from supir_core.sizes import SizePlan, plan_size
 from tests.parity.golden import GoldenFile
 from tests.parity.limits import COLOR, EXACT, PICTURES, PIXELS
 from tests.parity.report import Report
@@ -65,7 +66,7 @@ def truncated(picture: Tensor) -> Tensor:
     return (picture[0].permute(1, 2, 0) * 127.5 + 127.5).clamp(0, 255).to(torch.uint8)
 
 
-def _plan(height: int, width: int, entry: dict[str, Any]) -> image.SizePlan:
-    return image.plan_size(
+def _plan(height: int, width: int, entry: dict[str, Any]) -> SizePlan:
+    return plan_size(
         height, width, upscale=entry["upscale"], min_size_px=entry["min_size"], short_side_px=entry["fix_resize"]
     )

@@ -19,6 +19,7 @@ from supir_core.models import model_digest
 from supir_core.presets import load_preset
 from tests.pipeline.pretend import Pretend
 
+REPOSITORY = Path(__file__).parents[2]
 TINY = ("sampling.num_steps=2", "size.min_size_px=64")
 """Changes to the demo preset that make it as small as it can be."""
 
