@@ -18,6 +18,15 @@ from pipeline.listing import s3_exists, s3_pages
 from supir_core.errors import StorageError
 
 
+S3: dict[str, Any] = {
+    "use_listings_cache": False,
+    "config_kwargs": {
+        "retries": {"mode": "legacy", "max_attempts": 7}
+    },  # s3fs itself does not try HEAD again after 503
+}
+"""Options of s3fs. The other modes of retries stop trying when many requests fail, as on a busy store."""
+
+
 class Entry(NamedTuple):
     """One object of a listing."""
 
@@ -37,7 +46,7 @@ class Store:
     """
 
     def __init__(self, root: str):
-        options: dict[str, Any] = {"use_listings_cache": False} if root.startswith("s3://") else {}
+        options = S3 if root.startswith("s3://") else {}
         with _explained(root):
             path = os.path.expanduser(root)  # noqa: PTH111
             if "://" not in path:  # fsspec would take `::` in a name for a chain of URIs
@@ -76,8 +85,9 @@ class Store:
         Raises:
             StorageError: it does not exist (`not-found`) or cannot be read.
         """
+        in_one_piece = {"max_concurrency": 1} if self._s3 else {}  # s3fs does not try pieces again that were cut off
         with _explained(self.uri(path)):
-            return bytes(self._fs.cat_file(self._full(path)))
+            return bytes(self._fs.cat_file(self._full(path), **in_one_piece))
 
     def read_if_any(self, path: str) -> bytes | None:
         """The whole object, or None where there is none."""
@@ -214,6 +224,7 @@ def _version(info: dict[str, Any]) -> str:
 
 
 _CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
+_CLIENTS = ("botocore", "aiobotocore", "aiohttp")  # whose errors s3fs passes on
 _EXPLANATIONS: list[tuple[type[Exception], str, str, str]] = [
     (FileNotFoundError, "not-found", "{uri} does not exist", "check the path; for S3 the bucket must exist"),
     (PermissionError, "denied", "{uri} may not be read or written", "check the credentials and their rights"),
@@ -235,6 +246,6 @@ def _explained(uri: str) -> Iterator[None]:
         for kind, code, message, hint in _EXPLANATIONS:
             if isinstance(error, kind):
                 raise StorageError(message.format(uri=uri, error=error), hint=hint, code=code) from error
-        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("botocore", "aiobotocore"):
+        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS:
             raise StorageError(f"{uri}: {error}", hint="the store may be down or full; run again later") from error
         raise
