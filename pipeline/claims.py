@@ -49,11 +49,8 @@ def make(store: Store, look: str, work: str, claim: Claim, over: Claim | None) -
         over: what `find` said, of which it is known that it does not hold.
     """
     place, text = _place(look, work), json.dumps(claim._asdict(), ensure_ascii=False).encode()
-    if over is None:
-        store.write_if(place, text, None)
-        return
-    tag = store.tag(place)
-    if find(store, look, work) == over:
+    tag = None if over is None else store.tag(place)
+    if over is None or find(store, look, work) in (over, None):
         store.write_if(place, text, tag)
 
 

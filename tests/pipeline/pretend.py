@@ -45,6 +45,7 @@ class Pretend:
         company: a batch ends only when this many workers have begun one; for tests that need several at work.
         broken: loading fails.
         loading_s: how long that takes.
+        shade: makes pictures darker, so that two runs give different ones.
     """
 
     journal: Path | None = None
@@ -52,6 +53,7 @@ class Pretend:
     company: int = 1
     broken: bool = False
     loading_s: float = 0.0
+    shade: int = 0
 
     def __call__(self, settings: RunSettings) -> PretendRestorer:
         if self.broken:
@@ -97,7 +99,7 @@ class PretendRestorer:
         if any(HUNGER in photo_id for photo_id in ids):
             raise torch.OutOfMemoryError("tried to allocate 20 GiB")
         return [
-            Restored(enlarged(photo) * (torch.nan if MOURNING in name else 1), [])
+            Restored((enlarged(photo) - self._orders.shade / 255) * (torch.nan if MOURNING in name else 1), [])
             for name, photo in zip(ids, photos, strict=True)
         ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline import commit, flow, rows
+from pipeline import commit, flow, replacing, rows
 from pipeline.attempts import MAX_ATTEMPTS, start_attempts
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
@@ -229,3 +229,76 @@ def test_what_changes_between_runs(tmp_path: Path) -> None:
     assert orders.begun() == {}, "records are proof enough"
     assert finished_at(view(output)) == finished_at(second)
     assert len(raw_rows(output)) == 5
+
+
+def test_a_photo_that_takes_too_long_is_given_up_and_its_neighbours_are_restored(tmp_path: Path) -> None:
+    put(tmp_path / "in", {f"{n}.jpg": jpeg(n) for n in range(5)} | {"2-sleepy.jpg": jpeg(99)})
+    orders = Pretend(tmp_path / "journal")
+    restore(settings_for(tmp_path / "in", tmp_path / "out", photos_per_batch=2, photo_timeout_s=6.0), orders)
+    found = view(tmp_path / "out")
+    assert {key: row["error_code"] for key, row in found.items()} == {
+        **{f"{n}.jpg": None for n in range(5)},
+        "2-sleepy.jpg": "timed-out",
+    }
+    assert "6 s (--photo-timeout allows more" in found["2-sleepy.jpg"]["error_message"]
+    assert orders.begun()["2-sleepy.jpg"] <= 2, "once in company perhaps, and once alone"
+    assert len(raw_rows(tmp_path / "out")) == 6
+
+
+def test_copies_show_one_picture(tmp_path: Path) -> None:
+    """On several workers at once a content may be restored twice, but rows, records and pictures agree."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    put(source, {f"{n % 3}/{n:02d}.jpg": jpeg(n % 4) for n in range(24)})
+    orders = Pretend(tmp_path / "journal", seconds=0.1)
+    restore(settings_for(source, output, workers=2, gpus_per_worker=1.0, photos_per_batch=2), orders)
+    found = view(output)
+    assert len(found) == 24
+    own = {key: row for key, row in found.items() if not row["duplicate_of"]}
+    assert 4 <= len(own) == sum(orders.begun().values()) <= 8
+    for key, row in found.items():
+        picture = (output / row["image"]).read_bytes()
+        assert hashlib.sha256(picture).hexdigest() == row["sha256"]
+        first = found[row["duplicate_of"] or key]
+        assert (row["image"], row["source_sha256"]) == (first["image"], first["source_sha256"])
+        record = commit.find(Store(str(output)), settings_for(source, output).preset.folder, key, key)
+        assert record is not None and record["sha256"] == row["sha256"]
+    pictures = {str(path.relative_to(output)) for path in (output / "images").rglob("*.png")}
+    assert pictures == {row["image"] for row in own.values()}
+
+
+def test_shards_of_one_manifest_share_an_index(tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    put(source, {f"{n:02d}.jpg": jpeg(n) for n in range(12)} | {"copy.jpg": jpeg(3)})
+    parts = [restore(settings_for(source, output, shard=f"{n}/2")).todo.num_rows for n in (1, 2)]
+    assert sum(parts) == len(view(output)) == len(raw_rows(output)) == 13 and all(parts)
+    assert sum(bool(row["duplicate_of"]) for row in view(output).values()) == 1
+    assert plan_for(settings_for(source, output)).todo.num_rows == 0
+
+
+def test_a_redo_that_is_killed_leaves_what_the_next_run_mends(tmp_path: Path) -> None:
+    """Its pictures are in the store, and the index knows only the old ones."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    put(source, {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
+    restore(settings_for(source, output))
+    parts = set((output / "index").iterdir())
+    restore(settings_for(source, output, redo=True), Pretend(shade=40))
+    look = settings_for(source, output).preset.folder
+    assert replacing.marked(Store(str(output)), look) == [], "the index has the new rows"
+    for part in set((output / "index").iterdir()) - parts:  # as if it had been killed before it wrote them
+        part.unlink()
+    replacing.mark(Store(str(output)), look, "a.jpg")
+    replacing.mark(Store(str(output)), look, "b.jpg")
+    record = output / commit.record_path(look, "b.jpg")
+    old = next(row for row in raw_rows(output) if row["photo_id"] == "b.jpg")
+    record.write_text(record.read_text().replace(view_sha(output, "b.jpg"), old["sha256"]))  # nor this record
+    orders = Pretend(tmp_path / "journal")
+    plan = restore(settings_for(source, output), orders)
+    assert plan.todo.num_rows == 2 and set(orders.begun()) == {"b.jpg"}
+    for row in view(output).values():
+        assert hashlib.sha256((output / row["image"]).read_bytes()).hexdigest() == row["sha256"]
+    assert replacing.marked(Store(str(output)), look) == []
+
+
+def view_sha(output: Path, photo_id: str) -> str:
+    """Of the picture as it lies."""
+    return hashlib.sha256((output / view(output)[photo_id]["image"]).read_bytes()).hexdigest()

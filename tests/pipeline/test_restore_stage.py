@@ -214,3 +214,85 @@ def test_the_real_networks_give_a_photo_the_same_in_any_company(tmp_path: Path, 
         one = np.asarray(Image.open(tmp_path / "alone" / by_flow[key]["image"])).astype(int)
         other = np.asarray(Image.open(tmp_path / "together" / row["image"])).astype(int)
         assert np.abs(one - other).max() <= 1
+
+
+def test_one_content_is_restored_once(tmp_path: Path, attempts: Any) -> None:
+    """Also where all come at once; a caption makes other work of it."""
+    put(tmp_path / "in", {f"{n}.jpg": jpeg(1) for n in range(6)} | {"other.jpg": jpeg(2)})
+    put(tmp_path / "in", {"captioned.jpg": jpeg(1), "captioned.txt": "a street"})
+    orders = Pretend(tmp_path / "journal", seconds=0.1)
+    settings = settings_for(tmp_path / "in", tmp_path / "out", photos_per_batch=4)
+    found = finished(settings, attempts, orders)
+    assert sum(orders.begun().values()) == 3
+    (first,) = (row for key, row in found.items() if key[0].isdigit() and not row["duplicate_of"])
+    for key, row in found.items():
+        if key[0].isdigit() and row is not first:
+            assert row["duplicate_of"] == first["photo_id"]
+            same = ("image", "sha256", "bytes", "width", "height", "source_sha256", "source_width", "source_format")
+            assert [row[name] for name in same] == [first[name] for name in same]
+            assert row["source_uri"].endswith(key) and row["restore_s"] is None
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 3
+    assert all(
+        finished(settings, attempts, orders)[key]["finished_at"] == row["finished_at"] for key, row in found.items()
+    )
+
+
+def test_a_failure_is_nobody_elses(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"1-fault.jpg": jpeg(1), "2.jpg": jpeg(1)})
+    assert set(codes(finished(settings_for(tmp_path / "in", tmp_path / "out"), attempts)).values()) == {
+        "internal-error"
+    }
+
+
+def again(settings: RunSettings, attempts: Any, load: LoadRestorer, **changes: Any) -> dict[str, Row]:
+    """What a later run over the same input gives."""
+    return finished(settings_for(settings.input, settings.output, **changes), attempts, load)
+
+
+def test_a_duplicate_leaves_a_photo_that_changes(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1)})
+    settings, orders = settings_for(tmp_path / "in", tmp_path / "out"), Pretend(tmp_path / "journal")
+    before = finished(settings, attempts, orders)["a.jpg"]
+    put(tmp_path / "in", {"b.jpg": jpeg(1)})
+    assert again(settings, attempts, orders)["b.jpg"]["duplicate_of"] == "a.jpg"
+    put(tmp_path / "in", {"a.jpg": jpeg(5)})
+    found = again(settings, attempts, orders)
+    assert found["b.jpg"]["duplicate_of"] is None and found["b.jpg"]["sha256"] == before["sha256"]
+    assert found["b.jpg"]["image"] != found["a.jpg"]["image"]
+    put(tmp_path / "in", {"c.jpg": jpeg(1)})
+    assert again(settings, attempts, orders)["c.jpg"]["duplicate_of"] == "b.jpg", "which has taken the claim"
+
+
+def test_a_claim_proves_nothing_by_itself(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1)})
+    settings = settings_for(tmp_path / "in", tmp_path / "out")
+    finished(settings, attempts)
+    (tmp_path / "out" / commit.record_path(settings.preset.folder, "a.jpg")).unlink()
+    put(tmp_path / "in", {"b.jpg": jpeg(1)})
+    found = again(settings, attempts, Pretend())
+    assert sorted(row["duplicate_of"] or "" for row in found.values()) in [["", "a.jpg"], ["", "b.jpg"]]
+    for claim in (tmp_path / "out").rglob("claims/*/*/*.json"):
+        claim.write_bytes(b"{")
+    put(tmp_path / "in", {"c.jpg": jpeg(1)})
+    assert again(settings, attempts, Pretend())["c.jpg"]["duplicate_of"] is None
+
+
+def test_what_is_done_again_is_not_taken_from_an_earlier_run(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1), "b.jpg": jpeg(1)})
+    settings, orders = settings_for(tmp_path / "in", tmp_path / "out"), Pretend(tmp_path / "journal")
+    finished(settings, attempts)
+    found = again(settings, attempts, orders, redo=True)
+    assert sum(orders.begun().values()) == 1
+    assert sorted(bool(row["duplicate_of"]) for row in found.values()) == [False, True]
+    assert len({row["run"] for row in found.values()} | {settings.run}) == 2
+
+
+def test_a_run_that_is_being_ended_leaves_what_it_has_not_begun(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1)})
+    settings = settings_for(tmp_path / "in", tmp_path / "out")
+    finished(settings, attempts)
+    put(tmp_path / "in", {"b.jpg": jpeg(2)})
+    attempts.drain.remote()
+    found = again(settings, attempts, Pretend())
+    assert {key: row["status"] for key, row in found.items()} == {"a.jpg": rows.RESTORED, "b.jpg": rows.LEFT}
+    assert len(list((tmp_path / "out" / "records").rglob("*.json"))) == 1
