@@ -14,17 +14,8 @@ import pyarrow.dataset
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.conditional import TEMPORARY, local_tag, local_write_if, replacing, s3_write_if
-from pipeline.listing import s3_exists, s3_pages
+from pipeline.listing import s3_exists, s3_pages, try_again_when_busy
 from supir_core.errors import StorageError
-
-
-S3: dict[str, Any] = {
-    "use_listings_cache": False,
-    "config_kwargs": {
-        "retries": {"mode": "legacy", "max_attempts": 7}
-    },  # s3fs itself does not try HEAD again after 503
-}
-"""Options of s3fs. The other modes of retries stop trying when many requests fail, as on a busy store."""
 
 
 class Entry(NamedTuple):
@@ -46,7 +37,7 @@ class Store:
     """
 
     def __init__(self, root: str):
-        options = S3 if root.startswith("s3://") else {}
+        options: dict[str, Any] = {"use_listings_cache": False} if root.startswith("s3://") else {}
         with _explained(root):
             path = os.path.expanduser(root)  # noqa: PTH111
             if "://" not in path:  # fsspec would take `::` in a name for a chain of URIs
@@ -57,6 +48,8 @@ class Store:
         self._root = self._root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
         self._s3 = type(self._fs).__name__ == "S3FileSystem"  # by its name: the package takes a second to import
+        if self._s3:
+            try_again_when_busy()
 
     def uri(self, path: str = "") -> str:
         """The full address of a path: a plain absolute path for a folder, else a URI."""

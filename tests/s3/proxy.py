@@ -38,6 +38,9 @@ class Faults(NamedTuple):
     stall: float = 0.0  # wait for a while before anything else
 
 
+NONE = Faults()
+
+
 class Proxy:
     """A proxy that is up.
 
@@ -116,7 +119,7 @@ def _reset(writer: StreamWriter) -> None:
 
 
 @contextmanager
-def proxy(upstream: str, faults: Faults = Faults(), seed: int = 0) -> Iterator[Proxy]:
+def proxy(upstream: str, faults: Faults = NONE, seed: int = 0) -> Iterator[Proxy]:
     """A proxy before a store, in a thread of this process, for as long as the context lasts."""
     served, up, loop = Proxy(upstream, faults, seed), threading.Event(), asyncio.new_event_loop()
 

@@ -6,7 +6,6 @@ import datetime
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
@@ -119,8 +118,6 @@ def test_what_another_has_written_is_told_apart_from_a_lost_answer(between: Prox
 
 
 def test_a_store_that_never_answers_is_a_reason_and_no_absence(between: Proxy, bucket: str) -> None:
-    from supir_core.errors import StorageError
-
     store = Store(f"s3://{bucket}/out")
     store.write("there", b"1" * 100)
     between.faults = Faults(cut=1.0)
