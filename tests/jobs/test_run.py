@@ -61,22 +61,32 @@ def test_twice(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_json_is_one_object_on_stdout(tmp_path: Path) -> None:
-    put(tmp_path / "in", {"a.jpg": jpeg(1, 32, 32)})
+    put(tmp_path / "in", {"a.jpg": jpeg(1, 32, 32), "copy.jpg": jpeg(1, 32, 32)})
     words = ["run", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *TINY, "--json"]
     result = CliRunner().invoke(app, [*words, "--gpus-per-worker", "0"])
     assert result.exit_code == 0, result.output
     (line,) = result.stdout.splitlines()
     facts = json.loads(line)
-    assert {key: facts[key] for key in ("photos", "todo", "restored", "failed", "reasons", "ignored")} == {
-        "photos": 1,
-        "todo": 1,
-        "restored": 1,
+    assert {
+        key: facts[key]
+        for key in ("photos", "todo", "restored", "failed", "left", "duplicates_total", "reasons", "ignored")
+    } == {
+        "photos": 2,
+        "todo": 2,
+        "restored": 2,
+        "left": 0,
+        "duplicates_total": 1,
         "failed": 0,
         "reasons": {},
         "ignored": {},
     }
     assert facts["megapixels_total"] == pytest.approx(64 * 64 / 1e6)
     assert (tmp_path / "out" / "runs" / facts["run"] / "run.json").is_file()
+
+
+def test_a_shard_that_there_is_not(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["run", "-i", str(tmp_path), "-o", str(tmp_path / "out"), "--shard", "3/2"])
+    assert result.exit_code == 2 and result.stderr.startswith("error[shard]: there is no shard 3/2\nhint: ")
 
 
 def test_an_interrupted_run_can_go_on(tmp_path: Path) -> None:
@@ -99,7 +109,8 @@ def test_an_interrupted_run_can_go_on(tmp_path: Path) -> None:
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=600)
     assert run.returncode == 130, said
-    assert "the same command goes on from here" in said
+    assert "photos have been begun and are being finished" in said
+    assert "photos are left; the same command goes on from here" in said
     assert "Traceback" not in said
     kept = {path: path.read_bytes() for path in (tmp_path / "out" / "records").rglob("*.json")}
     assert 0 < len(kept) < 40
