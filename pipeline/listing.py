@@ -1,4 +1,4 @@
-"""What an S3 bucket holds: a prefix page by page, its folders at the same time."""
+"""What s3fs lacks: a prefix of a bucket page by page, its folders at the same time; patience with busy stores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,21 @@ from typing import Any
 LISTERS = 16  # folders that are listed at once
 PAGES_WAITING = 64  # of up to a thousand objects each
 
+BUSY = (429, 500, 502, 503, 504)
+
 Page = list[dict[str, Any]]
+
+
+def try_again_when_busy() -> None:
+    """Have s3fs try again what a busy store has refused; by itself it looks for words, which answers to HEAD lack."""
+    import s3fs  # noqa: PLC0415  # takes a second
+
+    s3fs.core.set_custom_error_handler(_is_busy)
+
+
+def _is_busy(error: Exception) -> bool:
+    answer = getattr(error, "response", None) or {}
+    return answer.get("ResponseMetadata", {}).get("HTTPStatusCode") in BUSY
 
 
 def s3_pages(fs: Any, root: str) -> Iterator[Page]:

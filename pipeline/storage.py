@@ -16,7 +16,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.conditional import TEMPORARY, local_tag, local_write_if, replacing, s3_write_if
-from pipeline.listing import s3_exists, s3_pages
+from pipeline.listing import s3_exists, s3_pages, try_again_when_busy
 from supir_core.errors import StorageError
 
 FETCHES_AT_ONCE = 16
@@ -52,6 +52,8 @@ class Store:
         self._root = self._root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
         self._s3 = type(self._fs).__name__ == "S3FileSystem"  # by its name: the package takes a second to import
+        if self._s3:
+            try_again_when_busy()
 
     def uri(self, path: str = "") -> str:
         """The full address of a path: a plain absolute path for a folder, else a URI."""
@@ -80,8 +82,9 @@ class Store:
         Raises:
             StorageError: it does not exist (`not-found`) or cannot be read.
         """
+        in_one_piece = {"max_concurrency": 1} if self._s3 else {}  # s3fs does not try pieces again that were cut off
         with _explained(self.uri(path)):
-            return bytes(self._fs.cat_file(self._full(path)))
+            return bytes(self._fs.cat_file(self._full(path), **in_one_piece))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         """The bytes of an object from start to before end, or to its own end.
@@ -251,6 +254,7 @@ def _version(info: dict[str, Any]) -> str:
 
 
 _CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
+_CLIENTS = ("botocore", "aiobotocore", "aiohttp")  # whose errors s3fs passes on
 _EXPLANATIONS: list[tuple[type[Exception], str, str, str]] = [
     (FileNotFoundError, "not-found", "{uri} does not exist", "check the path; for S3 the bucket must exist"),
     (PermissionError, "denied", "{uri} may not be read or written", "check the credentials and their rights"),
@@ -272,6 +276,6 @@ def _explained(uri: str) -> Iterator[None]:
         for kind, code, message, hint in _EXPLANATIONS:
             if isinstance(error, kind):
                 raise StorageError(message.format(uri=uri, error=error), hint=hint, code=code) from error
-        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("botocore", "aiobotocore"):
+        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS:
             raise StorageError(f"{uri}: {error}", hint="the store may be down or full; run again later") from error
         raise

@@ -2,7 +2,8 @@
 
     python -m tests.faults.driver INPUT OUTPUT JOURNAL SECONDS [JSON]
 
-JSON holds more settings under "settings", and more orders for the pretended restorer under "pretend". The exit code is
+JSON holds more settings under "settings", changes to the preset under "look", and more orders for the pretended
+restorer under "pretend". The exit code is
 0, or 130 for a run that was interrupted.
 """
 
@@ -18,13 +19,20 @@ from pipeline import flow
 from pipeline.lease import held
 from pipeline.stopping import Stop
 from pipeline.storage import Store
+from supir_core.presets import load_preset
 from tests.pipeline.pretend import Pretend
-from tests.pipeline.runs import plan_for, settings_for
+from tests.pipeline.runs import TINY, plan_for, settings_for
 
 
 def main(source: str, output: str, journal: str, seconds: str, more: str = "{}") -> int:
     name = time.strftime("%H%M%S-") + secrets.token_hex(2)
-    changes = {"photos_per_batch": 2, "gpus_per_worker": 0.0, **json.loads(more).get("settings", {})}
+    preset = load_preset("demo", [*TINY, *json.loads(more).get("look", [])])
+    changes = {
+        "photos_per_batch": 2,
+        "gpus_per_worker": 0.0,
+        "preset": preset,
+        **json.loads(more).get("settings", {}),
+    }
     settings = settings_for(source, output, run=name, **changes)
     load = Pretend(Path(journal), seconds=float(seconds), **json.loads(more).get("pretend", {}))
     stop = Stop()

@@ -8,6 +8,7 @@ It is passed to `flow.run(..., load=Pretend(...))`; everything around it is real
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import time
@@ -45,6 +46,7 @@ class Pretend:
         company: a batch ends only when this many workers have begun one; for tests that need several at work.
         broken: loading fails.
         loading_s: how long that takes.
+        names: a JSON file with the photos' ids by the sha256 of their files; else the input is read.
         shade: makes pictures darker, so that two runs give different ones.
     """
 
@@ -53,13 +55,15 @@ class Pretend:
     company: int = 1
     broken: bool = False
     loading_s: float = 0.0
+    names: str | None = None
     shade: int = 0
 
     def __call__(self, settings: RunSettings) -> PretendRestorer:
         if self.broken:
             raise WeightsError("unet.safetensors is damaged", hint="fetch it again", code="weights-damaged")
         time.sleep(self.loading_s)
-        return PretendRestorer(self, _ids(settings.input))
+        known = json.loads(Path(self.names).read_text(encoding="utf-8")) if self.names else _ids(settings.input)
+        return PretendRestorer(self, known)
 
     def batches(self) -> list[tuple[int, list[str]]]:
         """What the journal holds: pid and ids of every batch that was begun."""
