@@ -107,7 +107,7 @@ def bench_flow(
     """What the flow makes of many GPUs: a timed wait in place of the networks, and everything else real.
 
     Shows the share of the paid GPU time that is busy, with and without the start, rows per second, the tail (from
-    when the first GPU has nothing more to do) and the driver's memory. A worker takes about 0.3 GB and some seconds of
+    when the first GPU has nothing more to do) and the driver's memory. A worker takes about 0.5 GB and some seconds of
     a core to start: 64 of them want a machine of more than a few cores.
 
     Example: supir bench flow --photos 2000 --gpus 1 --gpus 8 --gpus 64 --seconds 20
