@@ -2,12 +2,14 @@
 # Another interpreter: make PYTHON=/path/to/python3 ...    Another place for the shared 6 GB: SUPIR_ENV_DIR=...
 
 .DEFAULT_GOAL := help
-.PHONY: help env ready demo test test-s3 lint bench clean distclean tidy
+.PHONY: help env ready demo test test-s3 chaos lint bench clean distclean tidy
 
 PYTHON ?=
 export PYTHON
 
 BIN := .venv/bin
+SEEDS ?= 5
+SEED ?= 1
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +29,10 @@ test: ready ## run the tests; pytest's options go into ARGS="..."
 test-s3: ready ## run the tests that need an S3 store; installs one first (Debian packages)
 	@infra/test-store.sh
 	@$(BIN)/python -m pytest tests/s3 $(ARGS)
+
+chaos: ready ## kill workers, drivers and nodes of runs while the store fails, then check; SEEDS=5 SEED=1 ARGS="..."
+	@infra/test-store.sh
+	@$(BIN)/python -m tests.faults.chaos --seeds $(SEEDS) --seed $(SEED) $(ARGS)
 
 lint: ready ## check format, style and types
 	@$(BIN)/python -m ruff format --check .

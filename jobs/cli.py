@@ -8,14 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from jobs import cli_index, exits
+from jobs.cli_bench import bench_app
 from jobs.options import (
     Compiled,
     Device,
     Dtype,
     Json,
-    JsonAlone,
     Model,
-    NetworkSizes,
     OutputFormat,
     PackedDtype,
     PhotoTimeout,
@@ -47,7 +46,6 @@ weights_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(weights_app, name="weights")
-bench_app = typer.Typer(help="What this machine reaches.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench_app, name="bench")
 manifest_app = typer.Typer(help="Lists of photos.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(manifest_app, name="manifest")
@@ -268,81 +266,6 @@ def weights_pack(
     from jobs import weights as command
 
     _finish(lambda: command.pack(sdxl, supir, lora or [], dtype.value, out, json_))
-
-
-@bench_app.command("core")
-def bench_core(
-    dims: Annotated[
-        NetworkSizes, typer.Option(help="Sizes of the networks; their weights are random. full: SUPIR's own, 8 GB.")
-    ] = NetworkSizes.demo,
-    tile: Annotated[int, typer.Option(min=4, help="Side of a window, in cells of 8 pixels.")] = 48,
-    batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="Windows in one call; repeatable. Default: 1 and 4.")
-    ] = None,
-    vae_side: Annotated[int, typer.Option(min=64, help="Side of the picture for the autoencoder, in pixels.")] = 512,
-    repeats: Annotated[int, typer.Option(min=1, help="Each time is the best of so many.")] = 3,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the processor. Default: one per core.")] = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    compiled: Compiled = False,
-    json_: JsonAlone = False,
-) -> None:
-    """Speed and memory of the networks.
-
-    Seconds per call of UNet and control branch, TFLOP/s (operations counted from shapes) and their share of what the
-    device reaches in a large matrix product; the sampler against a plain loop; the autoencoder; peak memory.
-
-    Example, on a GPU: supir bench core --dims full --tile 128 --batch 1 --batch 4 --batch 8 --compile
-    """
-    from jobs import bench as command
-
-    _finish(
-        lambda: command.core(
-            dims=dims.value,
-            tile=tile,
-            batches=batch or [1, 4],
-            vae_side_px=vae_side,
-            device=device,
-            dtype=dtype.value if dtype else None,
-            compiled=compiled,
-            threads=threads,
-            repeats=repeats,
-            as_json=json_,
-        )
-    )
-
-
-@bench_app.command("tiling")
-def bench_tiling(
-    size: Annotated[
-        list[str] | None, typer.Option(metavar="WIDTHxHEIGHT", help="Of a result, in pixels; repeatable.")
-    ] = None,
-    preset: Annotated[str, typer.Option(help="Whose windows.")] = "faithful",
-    json_: JsonAlone = False,
-) -> None:
-    """What tiling costs: the network's operations in windows, against the picture in one piece.
-
-    Example: supir bench tiling --size 2048x2048 --size 3000x2000
-    """
-    from jobs import bench as command
-
-    sizes = size or ["1024x1024", "1536x1536", "2048x2048", "3000x2000", "4096x4096", "8192x8192"]
-    _finish(lambda: command.tiling(sizes, preset, json_))
-
-
-@bench_app.command("index")
-def bench_index(
-    rows: Annotated[int, typer.Option(min=100, help="Photos of the archive.")] = 1_000_000, json_: JsonAlone = False
-) -> None:
-    """What planning a resumed run takes: a manifest of so many photos against an index with nine tenths of them.
-
-    Then what compacting that index takes.
-
-    Example: supir bench index --rows 10000000
-    """
-    from jobs import bench_index as command
-
-    _finish(lambda: command.index(rows, json_))
 
 
 @manifest_app.command("build")

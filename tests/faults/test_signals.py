@@ -50,6 +50,13 @@ class Run:
                 return
         raise AssertionError(f"ended without {start}")
 
+    def wait_for_batches(self, count: int) -> None:
+        def begun() -> bool:
+            assert self.process.poll() is None, f"ended too early: {self.process.communicate()}"
+            return len(self.orders.batches()) >= count
+
+        wait_until(begun, f"{count} batches have been begun")
+
     def workers(self) -> set[int]:
         return {pid for pid, _ in self.orders.batches()}
 
@@ -97,7 +104,7 @@ def test_the_first_signal_finishes_what_has_been_begun(
     start: Start, tmp_path: Path, number: int, group: bool, before: str
 ) -> None:
     run = start(1.5, before=before)
-    wait_until(lambda: len(run.orders.batches()) >= 2, "two batches have been begun")
+    run.wait_for_batches(2)
     run.signal(number, group)
     code, said = run.ended()
     assert code == 130, said
@@ -112,7 +119,7 @@ def test_the_first_signal_finishes_what_has_been_begun(
 
 def test_the_second_signal_stops_at_once(start: Start, tmp_path: Path) -> None:
     run = start(FOR_EVER)
-    wait_until(lambda: bool(run.orders.batches()), "a batch has been begun")
+    run.wait_for_batches(1)
     run.signal(signal.SIGINT, group=True)
     run.wait_for_line("stopping: ")
     run.signal(signal.SIGTERM, group=False)
@@ -139,7 +146,7 @@ def children(pid: int) -> str:
 
 def test_a_run_is_refused_while_another_one_is_at_it(start: Start, tmp_path: Path) -> None:
     run = start(FOR_EVER)
-    wait_until(lambda: bool(run.orders.batches()), "a batch has been begun")
+    run.wait_for_batches(1)
     code, said = start(0).ended()
     assert code == 1 and f"(process {run.process.pid}) restores preset" in said
     run.process.kill()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from jobs.bench_flow import measured
+from pipeline.index import IndexWriter
+from pipeline.storage import Store
 from tests.jobs.command import supir
 
 
@@ -55,3 +60,23 @@ def test_index_plans_over_made_up_archives() -> None:
     assert (facts["todo"], facts["done_before"], facts["failed_before"]) == (200 + 9, 1782, 9)
     assert facts["peak_memory_mb"] > 0
     assert (facts["parts_before"], facts["parts_after"]) == (100, 1) and facts["compact_peak_memory_mb"] > 0
+
+
+def test_flow_with_pretended_gpus() -> None:
+    done = supir("bench", "flow", "--photos", 8, "--gpus", 2, "--seconds", 0.1, "--drivers", 2)
+    assert done.returncode == 0, done.stderr
+    *table, last = done.stdout.splitlines()
+    facts = json.loads(last)
+    assert len(table) == 3 and facts["drivers"] == 2
+    (found,) = facts["runs"]
+    assert found["gpus"] == 2 and found["rows"] == 8
+    assert 0 < found["efficiency"] < found["efficiency_without_start"] <= 1
+
+
+def test_flow_takes_its_times_from_an_index(tmp_path: Path) -> None:
+    ends = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds) for seconds in (0, 2, 10)]
+    with IndexWriter(Store(str(tmp_path)), "run") as writer:
+        done = {"status": "restored", "preset_digest": "0", "worker": "host:1", "run": "run"}
+        writer.append({**done, "photo_id": str(n), "finished_at": end} for n, end in enumerate(ends))
+    found = measured(str(tmp_path))
+    assert found.median_s == pytest.approx(4.0) and found.spread == pytest.approx(math.log(4) / math.sqrt(2))
