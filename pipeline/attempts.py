@@ -78,7 +78,7 @@ class Attempts:
 
 def start_attempts() -> Any:
     """A handle of a new `Attempts` actor on the driver's node, which outlives workers and other nodes."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0)(Attempts).options(scheduling_strategy=here).remote()
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+import torch
 from ray.data import ActorPoolStrategy, Dataset
 
 from pipeline import replacing, rows
@@ -94,7 +95,7 @@ def dataset(settings: RunSettings, todo: pa.Table, attempts: Any, load: LoadRest
     """The chain from manifest rows to index rows."""
     workers, gpus = _workers(settings)
     workers = min(workers, todo.num_rows)
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, torch.get_num_threads() // workers)  # as many as torch would take, shared
     calls = 2 * settings.photos_per_batch  # the next batch downloads while this one is restored
     return (
         ray.data.from_arrow(todo)
@@ -120,7 +121,8 @@ def dataset(settings: RunSettings, todo: pa.Table, attempts: Any, load: LoadRest
                 "load": load,
             },
             compute=ActorPoolStrategy(
-                min_size=1,
+                min_size=1,  # a cluster that has fewer GPUs at this time works with those
+                initial_size=workers,  # or the pool would ask for one after another, each when it has seen the last
                 max_size=workers,
                 max_concurrent_calls_per_actor=calls,
                 max_tasks_in_flight_per_actor=2 * calls,

@@ -26,10 +26,13 @@ def to_tensor(pixels: np.ndarray, height: int, width: int) -> Tensor:
 
 def resize_back(image: Tensor, height: int, width: int) -> Tensor:
     """(1, 3, H, W) -> (1, 3, height, width), bicubic without antialiasing as published, clipped to [-1, 1]."""
+    if image.shape[2:] == (height, width):
+        return image.clamp(-1, 1)
     resized = F.interpolate(image, size=(height, width), mode="bicubic", align_corners=False, antialias=False)
     return resized.clamp(-1, 1)
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
     """(1, 3, H, W) in [-1, 1] -> (H, W, 3) uint8, rounded (the published code truncates: PARITY.md)."""
-    return (image[0].permute(1, 2, 0).clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8).cpu().numpy()
+    levels = image[0].permute(1, 2, 0).clamp(-1, 1).mul_(127.5).add_(127.5).round_()
+    return levels.to(torch.uint8).cpu().numpy()

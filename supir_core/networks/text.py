@@ -1,16 +1,22 @@
-"""SDXL's two text encoders: CLIP ViT-L/14 (transformers) and OpenCLIP ViT-bigG/14 (open_clip)."""
+"""SDXL's two text encoders: CLIP ViT-L/14 (transformers) and OpenCLIP ViT-bigG/14 (open_clip).
+
+Both packages are imported where something is built of them: they take twice as long to import as torch does, and most
+processes of a run build no encoder.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from open_clip.tokenizer import SimpleTokenizer
-from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from supir_core.networks.dims import ClipDims, TextDims
+
+if TYPE_CHECKING:
+    from open_clip.transformer import TextTransformer
+    from transformers import CLIPTextModel
 
 PROMPT_TOKENS = 77  # start, 75 tokens of text, end
 END_OF_TEXT = 49407
@@ -20,6 +26,8 @@ class Tokenizer:
     """CLIP's byte-pair encoding; the vocabulary lies inside the open_clip package."""
 
     def __init__(self) -> None:
+        from open_clip.tokenizer import SimpleTokenizer
+
         self._encode = SimpleTokenizer(context_length=PROMPT_TOKENS)
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
@@ -77,6 +85,8 @@ class TextEncoders(nn.Module):
 
 
 def _clip_l(dims: ClipDims) -> CLIPTextModel:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
     model = CLIPTextModel(
         CLIPTextConfig(
             hidden_size=dims.width,
@@ -95,6 +105,8 @@ def _clip_l(dims: ClipDims) -> CLIPTextModel:
 
 
 def _open_clip(dims: ClipDims) -> TextTransformer:
+    from open_clip.transformer import TextTransformer
+
     model = TextTransformer(
         width=dims.width,
         heads=dims.heads,

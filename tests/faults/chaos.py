@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 from ray.cluster_utils import Cluster
 
+from pipeline import index, rows
 from pipeline.storage import Store
 from supir_core.presets import load_preset
 from tests.conftest import ENVIRONMENT
@@ -242,8 +243,8 @@ def disturbed(
 
 
 def _left(where: Place) -> bool:
-    presets = [load_preset("demo", [*TINY, *changes]) for changes in LOOKS]
-    return bool(innocents(look_at(where.source, where.output, presets)))
+    failed = index.query(Store(where.output), "select photo_id, error_code from photos where status = 'failed'")
+    return any(row["error_code"] in rows.TRANSIENT and POISON not in row["photo_id"] for row in failed.to_pylist())
 
 
 def look_of(where: Place, folder: Path, number: int, changes: list[str], address: str) -> Look:
