@@ -1,8 +1,8 @@
-"""What has to outlive a killed worker: how often each photo was begun and never ended, and what the driver wants.
+"""What has to outlive a killed worker: how often each photo may have killed one, and what the driver wants.
 
-Ray restarts a killed worker and gives it the same photo again, for ever. So every photo is counted when it is begun,
-outside the worker; one that was begun `MAX_ATTEMPTS` times and never ended is given up. To spare its neighbours, a
-photo that has been begun before is tried again alone in its worker (`Gate`).
+Ray restarts a killed worker and gives it the same photos again, for ever. So every photo is counted, outside the
+worker, while it is decoded, restored and encoded; one that was in there when `MAX_ATTEMPTS` workers died is given up.
+To spare its neighbours, a photo that was in there before is tried again alone (`Gate`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -19,44 +19,53 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 MAX_ATTEMPTS = 3
 
 
+class Standing(NamedTuple):
+    """What is known of a photo."""
+
+    deaths: int  # workers that died while they had it in hand
+    late: bool  # it has taken too long
+
+
 class Attempts:
     """Counts per photo; lives as a Ray actor beside the driver (`start_attempts`)."""
 
     def __init__(self) -> None:
-        self._begun: Counter[str] = Counter()
+        self._at_risk: Counter[str] = Counter()
         self._late: set[str] = set()
+        self._working: set[str] = set()
         self._coming: set[str] = set()  # ended, but the driver has not said that it has their rows
         self._draining = False
         self._refusal: Exception | None = None
 
-    def begun(self, photo_id: str) -> int:
-        """How often the photo was begun and did not end."""
-        return self._begun[photo_id]
-
-    def begin(self, photo_id: str) -> bool:
-        """The photo is about to be worked on; False: leave it, the run is being ended."""
+    def begin(self, photo_id: str) -> Standing | None:
+        """A worker takes the photo; None: leave it, the run is being ended."""
         self._coming.discard(photo_id)
+        self._working.discard(photo_id)
         if self._draining:
-            del self._begun[photo_id]
-            return False
-        self._begun[photo_id] += 1
-        return True
+            return None
+        self._working.add(photo_id)
+        return Standing(self._at_risk[photo_id], photo_id in self._late)
+
+    def risk(self, photo_id: str) -> None:
+        """From now on the photo may kill its worker."""
+        self._at_risk[photo_id] += 1
+
+    def survive(self, photo_id: str) -> None:
+        """The photo has not killed its worker."""
+        del self._at_risk[photo_id]
 
     def time_out(self, photo_id: str) -> None:
         """The photo has taken too long: its worker is about to end, and it will not be tried again."""
         self._late.add(photo_id)
 
-    def timed_out(self, photo_id: str) -> bool:
-        """Whether the photo has taken too long."""
-        return photo_id in self._late
-
     def end(self, photo_id: str) -> None:
         """The photo has a row."""
-        del self._begun[photo_id]
+        self._working.discard(photo_id)
         self._coming.add(photo_id)
 
     def came(self, photo_ids: list[str]) -> None:
         """The driver has these photos' rows."""
+        self._working.difference_update(photo_ids)
         self._coming.difference_update(photo_ids)
 
     def drain(self) -> None:
@@ -65,7 +74,7 @@ class Attempts:
 
     def unfinished(self) -> tuple[int, int]:
         """How many photos are being worked on, and how many rows are on their way to the driver."""
-        return len(+self._begun), len(self._coming)
+        return len(self._working), len(self._coming)
 
     def refuse(self, reason: Exception) -> None:
         """A worker could not be built; Ray itself passes on only the text of what was raised."""

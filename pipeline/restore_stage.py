@@ -12,7 +12,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ import ray
 import torch
 
 from pipeline import claims, commit, duplicates, replacing, rows
-from pipeline.attempts import MAX_ATTEMPTS, Gate
+from pipeline.attempts import MAX_ATTEMPTS, Gate, Standing
 from pipeline.limits import check_size
 from pipeline.networks import PhotoRestorer, SharedNetworks
 from pipeline.photos.decode import check_name, decode
@@ -88,13 +89,12 @@ class RestoreStage:
                 return found  # it was committed by a worker or a run that was ended before it stood in the index
         except SupirError as error:
             return self._stamped(self._new_row(photo) | _failure(error))
-        begun = ray.get(self._attempts.begun.remote(photo_id))
-        with self._gate.alone() if begun else self._gate.ordinary():
-            if not ray.get(self._attempts.begin.remote(photo_id)):
-                return self._new_row(photo) | {"status": rows.LEFT}
-            with self._watch.over(photo_id) as clock:
-                row = self._finished(photo, begun, clock)
-            ray.get(self._attempts.end.remote(photo_id))
+        standing = ray.get(self._attempts.begin.remote(photo_id))
+        if standing is None:
+            return self._new_row(photo) | {"status": rows.LEFT}
+        with self._watch.over(photo_id) as clock:
+            row = self._finished(photo, standing, clock)
+        ray.get(self._attempts.end.remote(photo_id))
         return row
 
     def _stands(self, photo: Row, found: Row) -> bool:
@@ -117,32 +117,33 @@ class RestoreStage:
             self._output, found
         )
 
-    def _finished(self, photo: Row, begun: int, clock: Clock) -> Row:
+    def _finished(self, photo: Row, standing: Standing, clock: Clock) -> Row:
         """The photo's committed row, restored or failed."""
-        row = self._new_row(photo)
+        row, deaths = self._new_row(photo), standing.deaths
         try:
-            if begun and ray.get(self._attempts.timed_out.remote(photo["photo_id"])):
+            if standing.late:
                 raise PhotoError(
                     f"it took longer than {self._limit_s:g} s",
                     hint="--photo-timeout allows more, with --retry-failed",
                     code="timed-out",
                 )
-            if begun >= MAX_ATTEMPTS:
-                raise PhotoError(f"its worker died {begun} times while working on it", code="worker-crashed")
+            if deaths >= MAX_ATTEMPTS:
+                raise PhotoError(f"its worker died {deaths} times while working on it", code="worker-crashed")
             data = self._fetched(photo, row)
         except Exception as error:
             return self._committed(photo, row | _failure(error), None, clock)
         with self._works.only(claims.work_of(row), clock):
-            return self._once(photo, row, data, clock)
+            return self._once(photo, row, data, deaths, clock)
 
-    def _once(self, photo: Row, row: Row, data: bytes, clock: Clock) -> Row:
+    def _once(self, photo: Row, row: Row, data: bytes, deaths: int, clock: Clock) -> Row:
         """The committed row of a photo of whose content no other is in hand: restored, unless that has been done."""
         work, claim, picture = claims.work_of(row), None, None
         try:
             claim = claims.find(self._output, self._look, work)
             first = duplicates.find_first(self._output, self._settings, claim, row)
             if first is None:
-                picture = self._restored(photo, row, data, clock)
+                with self._at_risk(photo["photo_id"], deaths, clock):
+                    picture = self._restored(photo, row, data, clock)
             else:
                 row = duplicates.point_at(first, row)
             row["status"] = rows.RESTORED
@@ -156,6 +157,18 @@ class RestoreStage:
             except SupirError as error:  # a copy of the photo will be restored for itself
                 log.warning("no claim for %s: %s", row["photo_id"], error)
         return row
+
+    @contextmanager
+    def _at_risk(self, photo_id: str, deaths: int, clock: Clock) -> Iterator[None]:
+        """Where a photo may kill its worker: together with others, or alone if it was there when one died."""
+        with ExitStack() as inside:
+            with clock.waiting():
+                inside.enter_context(self._gate.alone() if deaths else self._gate.ordinary())
+            ray.get(self._attempts.risk.remote(photo_id))
+            try:
+                yield
+            finally:
+                ray.get(self._attempts.survive.remote(photo_id))
 
     def _new_row(self, photo: Row) -> Row:
         preset = self._settings.preset

@@ -42,16 +42,30 @@ from tests.s3.proxy import Faults, Proxy, proxy
 
 REPOSITORY = Path(__file__).parents[2]
 LOOKS = ([], ["sampling.seed=99"])  # changes to the tiny preset
-FAULTS = Faults(slow_down=0.3, reset=0.02, lost=0.02, cut=0.02, stall=0.01)
-DEEDS = {"restore worker": 8, "caption worker": 2, "driver": 5, "attempts": 1, "node": 2}
-SHORT = {"restore worker": 3, "caption worker": 1, "driver": 3, "node": 1}
+
+
+class Form(NamedTuple):
+    """How much is done to a run."""
+
+    deeds: dict[str, int]
+    faults: Faults
+
+
+LONG = Form(
+    {"restore worker": 8, "caption worker": 2, "driver": 5, "attempts": 1, "node": 2},
+    Faults(slow_down=0.3, reset=0.02, lost=0.02, cut=0.02, stall=0.01),
+)
+SHORT = Form(  # each refused request waits longer and longer: with 30 % of them a photo takes seven seconds
+    {"restore worker": 3, "caption worker": 1, "driver": 3, "node": 1},
+    Faults(slow_down=0.1, reset=0.02, lost=0.02, cut=0.02, stall=0.01),
+)
 NODE_IS_BACK_AFTER = 0.1  # of the photos
 EARLY = 0.05  # of the photos: captions are soon done, but a driver that starts again begins with them again
-LAST = 0.7  # of the photos have been begun: what comes later finds nothing to kill
+LAST = 0.5  # of the photos have been begun: what comes later finds nothing to kill
 ACTORS = {"restore worker": "MapBatches(RestoreStage)", "caption worker": "MapBatches(CaptionStage)"}
 BATCH_S = 0.05
 LIMIT_S = 20.0  # of a photo
-POISONED = f"last/{POISON}.jpg"  # every run that comes to it tries it three times
+POISONED = f"5/{POISON}.jpg"  # late, when the drivers have been killed: every run that comes to it tries it three times
 RUNS = 20  # of one look, at most
 SMALL = {"num_cpus": 2, "object_store_memory": 100 * 2**20}  # of a node; the CPUs are numbers to Ray's scheduler
 
@@ -135,7 +149,7 @@ class Place(NamedTuple):
 
 
 @contextmanager
-def place(folder: Path, store: Gateway | None, seed: int) -> Iterator[Place]:
+def place(folder: Path, store: Gateway | None, faults: Faults, seed: int) -> Iterator[Place]:
     """New buckets or folders; this process and its children get to them through the proxy, if there is a store."""
     if store is None:
         yield Place(str(folder / "in"), str(folder / "out"), "folders", None)
@@ -146,7 +160,7 @@ def place(folder: Path, store: Gateway | None, seed: int) -> Iterator[Place]:
     name = f"chaos-{seed}-{os.getpid()}"
     for bucket in (name, f"{name}-out"):
         s3fs.S3FileSystem().mkdir(bucket)
-    with proxy(store.endpoint, FAULTS, seed) as between:
+    with proxy(store.endpoint, faults, seed) as between:
         yield Place(f"s3://{name}/in", f"s3://{name}-out/out", "S3", between)
 
 
@@ -159,10 +173,10 @@ def _direct(store: Gateway | None) -> None:
         s3fs.S3FileSystem.clear_instance_cache()
 
 
-def one(seed: int, count: int, deeds: dict[str, int], store: Gateway | None, folder: Path) -> dict[str, Any]:
+def one(seed: int, count: int, form: Form, store: Gateway | None, folder: Path) -> dict[str, Any]:
     """One run of chaos; what happened, and where the promise did not hold."""
     start, dice = time.monotonic(), random.Random(seed)
-    with place(folder, store, seed) as where:
+    with place(folder, store, form.faults, seed) as where:
         files = photos(count)
         originals = Store(where.source)
         with ThreadPoolExecutor(16) as pool:
@@ -172,7 +186,7 @@ def one(seed: int, count: int, deeds: dict[str, int], store: Gateway | None, fol
         (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
         if store is not None and where.between is not None:
             os.environ.update(store._replace(endpoint=where.between.endpoint).environment())
-        looks, done, extra = disturbed(where, folder, schedule(dice, deeds), dice, len(names) * len(LOOKS))
+        looks, done, extra = disturbed(where, folder, schedule(dice, form.deeds), dice, len(names) * len(LOOKS))
         _direct(store)
         presets = [load_preset("demo", [*TINY, *changes]) for changes in LOOKS]
         kept = look_at(where.source, where.output, presets)
@@ -250,7 +264,7 @@ def _left(where: Place) -> bool:
 def look_of(where: Place, folder: Path, number: int, changes: list[str], address: str) -> Look:
     journal = folder / f"journal-{number}"
     settings = {
-        "address": address, "workers": 2, "gpus_per_worker": 1.0, "photos_per_batch": 4, "photo_timeout_s": LIMIT_S,
+        "address": address, "workers": 2, "gpus_per_worker": 1.0, "photos_per_batch": 8, "photo_timeout_s": LIMIT_S,
     }  # fmt: skip
     more = {"settings": settings, "look": changes, "pretend": {"names": str(folder / "names.json")}}
     words = [where.source, where.output, journal, BATCH_S, json.dumps(more)]
@@ -295,7 +309,7 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=1, help="the first")
     options.add_argument("--seeds", type=int, default=1, help="how many, one after another")
     options.add_argument("--photos", type=int, default=500)
-    options.add_argument("--short", action="store_true", help="fewer deeds")
+    options.add_argument("--short", action="store_true", help="fewer deeds, a less busy store")
     options.add_argument("--folder", type=Path, help="to work in, which stays")
     asked = options.parse_args()
     os.environ.update(ENVIRONMENT)
@@ -305,7 +319,7 @@ def main() -> int:
         with _store(folder) as store:
             for seed in range(asked.seed, asked.seed + asked.seeds):
                 (folder / str(seed)).mkdir(parents=True)
-                facts = one(seed, asked.photos, SHORT if asked.short else DEEDS, store, folder / str(seed))
+                facts = one(seed, asked.photos, SHORT if asked.short else LONG, store, folder / str(seed))
                 say(facts)
                 good &= not facts["broken"]
                 print(json.dumps(facts), flush=True)

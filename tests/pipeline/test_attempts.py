@@ -12,13 +12,39 @@ from hypothesis import strategies as st
 from pipeline.attempts import Attempts, Gate
 
 
-def test_what_was_begun_and_not_ended_is_counted() -> None:
+def test_workers_that_died_with_a_photo_are_counted() -> None:
     attempts = Attempts()
     for _ in range(2):
         attempts.begin("killer")
+        attempts.risk("killer")
+    attempts.begin("fetching")  # when its worker died
     attempts.begin("innocent")
-    attempts.end("innocent")
-    assert [attempts.begun(photo) for photo in ("killer", "innocent", "new")] == [2, 0, 0]
+    attempts.risk("innocent")
+    attempts.survive("innocent")
+    found = [attempts.begin(photo) for photo in ("killer", "fetching", "innocent", "new")]
+    assert found == [(2, False), (0, False), (0, False), (0, False)]
+
+
+def test_who_has_taken_too_long_is_known() -> None:
+    attempts = Attempts()
+    attempts.begin("slow")
+    attempts.time_out("slow")
+    assert attempts.begin("slow") == (0, True)
+
+
+def test_a_run_that_is_ended_waits_for_what_was_begun_and_for_its_rows() -> None:
+    attempts = Attempts()
+    for photo in ("working", "ended", "came", "killed"):
+        attempts.begin(photo)
+    for photo in ("ended", "came"):
+        attempts.end(photo)
+    attempts.came(["came"])
+    assert attempts.unfinished() == (2, 1)
+    attempts.drain()
+    assert attempts.begin("killed") is attempts.begin("new") is None
+    assert attempts.unfinished() == (1, 1)
+    attempts.came(["working"])  # its worker died after it had committed: the next one found the record
+    assert attempts.unfinished() == (0, 1)
 
 
 class House:

@@ -96,8 +96,8 @@ def test_a_list_brings_ids_and_captions(tmp_path: Path, attempts: Any) -> None:
 def test_a_photo_that_was_begun_too_often_is_given_up(tmp_path: Path, attempts: Any) -> None:
     put(tmp_path / "in", {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
     for _ in range(MAX_ATTEMPTS):
-        attempts.begin.remote("a.jpg")
-    attempts.begin.remote("b.jpg")  # its neighbour, or the machine, has died; it gets another chance
+        attempts.risk.remote("a.jpg")
+    attempts.risk.remote("b.jpg")  # its neighbour, or the machine, has died; it gets another chance
     orders = Pretend(tmp_path / "journal")
     found = finished(settings_for(tmp_path / "in", tmp_path / "out"), attempts, orders)
     assert codes(found) == {"a.jpg": "worker-crashed", "b.jpg": None}
