@@ -82,7 +82,7 @@ def bench(photos: int, gpus: Sequence[int], wait: Wait, drivers: int, as_json: b
     """Run the flow with each number of GPUs; a table as it comes, and one JSON object last."""
     if not as_json:
         _say(f"{photos} photos, each {wait.median_s:g} s (median; spread {wait.spread:g}), drivers: {drivers}")
-        _say(" GPUs  busy/paid  without start  rows/s    start s     tail s   driver MB at rows")
+        _say(" GPUs  busy/paid  without start  rows/s    start s     tail s  longest s   driver MB at rows")
     results = []
     for count in gpus:
         with Console(stderr=True).status(f"{count} GPUs"), tempfile.TemporaryDirectory(prefix="supir-") as folder:
@@ -126,6 +126,7 @@ def _run(folder: Path, gpus: int, wait: Wait, drivers: int) -> dict[str, Any]:
         "rows_per_s": round(rows / (last - first), 2),
         "start_s": round(first - start, 1),
         "tail_s": round(max(one["tail_s"] for one in found), 1),
+        "longest_s": round(max(one["longest_s"] for one in found), 1),
         "driver_mb": found[0]["driver_mb"],
     }
 
@@ -159,7 +160,7 @@ class _Seen:
 
     def __init__(self, wait: Wait, total: int, gpus: int):
         self._wait, self._total, self._gpus = wait, total, gpus
-        self._busy_s, self._first, self._ends = 0.0, float("inf"), list[float]()
+        self._busy_s, self._longest_s, self._first, self._ends = 0.0, 0.0, float("inf"), list[float]()
         self._memory: dict[int, int] = {}
 
     def add(self, new: list[Row]) -> None:
@@ -167,7 +168,8 @@ class _Seen:
         for row in new:
             if row["status"] != "restored":
                 raise RuntimeError(f"{row['photo_id']}: {row['error_message']}")
-            self._busy_s += self._wait.seconds(row["source_sha256"])
+            seconds = self._wait.seconds(row["source_sha256"])
+            self._busy_s, self._longest_s = self._busy_s + seconds, max(self._longest_s, seconds)
             end = row["finished_at"].timestamp()
             self._first = min(self._first, end - row["seconds"])
             self._ends.append(end)
@@ -179,8 +181,9 @@ class _Seen:
         self._ends.sort()
         last, full = self._ends[-1], self._ends[max(0, len(self._ends) - self._gpus)]
         return {
-            "rows": len(self._ends), "busy_s": self._busy_s, "first": self._first, "last": last, "tail_s": last - full,
-            "driver_mb": self._memory, "threads": threading.active_count(),
+            "rows": len(self._ends), "busy_s": self._busy_s, "longest_s": self._longest_s,
+            "first": self._first, "last": last, "tail_s": last - full, "driver_mb": self._memory,
+            "threads": threading.active_count(),
         }  # fmt: skip
 
 
@@ -193,7 +196,8 @@ def _line(found: dict[str, Any]) -> str:
     memory = ", ".join(f"{mb} at {rows}" for rows, mb in found["driver_mb"].items())
     return (
         f"{found['gpus']:5d} {found['efficiency']:10.1%} {found['efficiency_without_start']:14.1%} "
-        f"{found['rows_per_s']:7.2f} {found['start_s']:10.1f} {found['tail_s']:10.1f}   {memory}"
+        f"{found['rows_per_s']:7.2f} {found['start_s']:10.1f} {found['tail_s']:10.1f} {found['longest_s']:10.1f}   "
+        f"{memory}"
     )
 
 

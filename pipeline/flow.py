@@ -125,7 +125,7 @@ def dataset(settings: RunSettings, todo: pa.Table, attempts: Any, load: LoadRest
                 initial_size=workers,  # or the pool would ask for one after another, each when it has seen the last
                 max_size=workers,
                 max_concurrent_calls_per_actor=calls,
-                max_tasks_in_flight_per_actor=2 * calls,
+                max_tasks_in_flight_per_actor=calls,  # none waits behind a long photo while another worker is idle
                 enable_true_multi_threading=True,
             ),
         )
