@@ -27,7 +27,8 @@ PARTS = 100
 
 _MANIFEST = """
     copy (select {photo} as photo_id, 's3://archive/' || photo_id as uri, photo_id as path, md5(i::varchar) as
-                 source_version, 1000000 + i as source_bytes, null::varchar as caption, '' as sidecar
+                 source_version, 1000000 + i as source_bytes, null::varchar as caption, '' as sidecar,
+                 null::varchar as prompt, null::varchar as preset
           from range({rows}) numbers(i)) to '{file}' (format parquet, compression zstd, row_group_size 100000)
 """
 _INDEX = """
@@ -94,7 +95,7 @@ def plan() -> None:
         device=None, dtype=None, compiled=False,
     )  # fmt: skip
     start = time.monotonic()
-    planned = make_plan(Manifest(TableFile(rows.MANIFEST, folder / "manifest.parquet"), {}), settings)
+    planned = make_plan(Manifest(TableFile(rows.MANIFEST, folder / "manifest.parquet"), {}, {}), settings)
     facts = {
         "todo": planned.todo.num_rows,
         "done_before": planned.done_before,

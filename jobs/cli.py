@@ -69,8 +69,8 @@ def run(
             "-i",
             metavar="FOLDER|URI|LIST",
             help="A folder, s3://bucket/prefix, one photo, or a .csv, .jsonl or .parquet list with a column uri "
-            "(and, if you like, photo_id and caption). A caption may also lie beside a photo: portrait.jpg, "
-            "portrait.txt.",
+            "(and, if you like, photo_id, caption, prompt and preset). A caption may also lie beside a photo: "
+            "portrait.jpg, portrait.txt.",
         ),
     ],
     output: Annotated[

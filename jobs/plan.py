@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from jobs.progress import counting
-from jobs.run import Request, build_settings
+from jobs.run import Request, build_settings, left_to_others
 from pipeline import estimate
 from pipeline.estimate import EDGES_MP, Format, Rate, Survey
 from pipeline.manifest import read_manifest
@@ -31,7 +31,7 @@ def plan(request: Request, sample: str, megapixels_per_s: float | None, as_json:
     count = _sample_size(sample)
     settings = build_settings(request)
     with Console(stderr=True).status("reading the input and the index"):
-        manifest = read_manifest(settings.input, settings.limit)
+        manifest = read_manifest(settings.input, settings.limit, settings.preset.name)
         made = make_plan(manifest, settings)
         manifest = of_shard(manifest, settings.shard)
         left = estimate.formats(made.todo)
@@ -44,6 +44,7 @@ def plan(request: Request, sample: str, megapixels_per_s: float | None, as_json:
         "input": settings.input,
         "photos": manifest.photos.num_rows,
         "ignored": manifest.ignored,
+        "other_presets": manifest.others,
         "done_before": made.done_before,
         "failed_before": made.failed_before,
         "todo": made.todo.num_rows,
@@ -129,6 +130,8 @@ def _lines(facts: dict[str, Any], settings: RunSettings) -> list[str]:
     for extension, kind in facts["formats"].items():
         size = "?" if kind["bytes"] is None else f"{kind['bytes'] / 1e6:,.1f} MB"
         lines.append(f"{extension or 'none':10}{kind['photos']:10}{kind['todo']:10}{size:>14}")
+    if others := left_to_others(facts["other_presets"]):
+        lines += ["", f"note: {others}"]
     if not facts["todo"]:
         return lines
     return [*lines, "", *_histogram(facts), "", *_refused(facts), *_hours(facts, settings)]

@@ -68,7 +68,7 @@ def run(request: Request, progress_style: str, as_json: bool) -> int:
     store, stop = Store(settings.output), Stop()
     with stop.listening():
         with console.status("reading the input"):
-            manifest = read_manifest(settings.input, settings.limit)
+            manifest = read_manifest(settings.input, settings.limit, settings.preset.name)
         with held(store, settings, stop.interrupt):
             return _run(settings, store, manifest, stop, progress_style, as_json, console)
 
@@ -85,9 +85,8 @@ def _run(
     with console.status("reading the index"):
         plan = make_plan(manifest, settings)
         manifest = of_shard(manifest, settings.shard)
-    notice = models.notice(settings.model)
-    if notice:
-        console.print(f"note: {notice}", style="yellow")
+    for note in filter(None, (models.notice(settings.model), left_to_others(manifest.others))):
+        console.print(f"note: {note}", style="yellow")
     seconds, left = 0.0, 0
     if plan.todo.num_rows:
         seconds, left = _run_flow(settings, store, manifest, plan, stop, progress_style, console)
@@ -186,6 +185,14 @@ def build_settings(request: Request) -> RunSettings:
     )
 
 
+def left_to_others(presets: dict[str, int]) -> str:
+    """What a user must be told of photos that are listed for other presets; empty if there are none."""
+    if not presets:
+        return ""
+    listed = ", ".join(f"{name} ({count})" for name, count in presets.items())
+    return f"the list has photos for other presets, which this run leaves out: {listed}"
+
+
 def _check_apart(source: str, output: str) -> None:
     """Originals stay untouched, and results never become photos of the next run."""
     inside = (source.rstrip("/") + "/").startswith(f"{output}/images/")
@@ -219,6 +226,7 @@ def _facts(settings: RunSettings, store: Store, outcome: Outcome) -> dict[str, A
         "failed_before": plan.failed_before,
         "reasons": summary.reasons,
         "ignored": outcome.manifest.ignored,
+        "other_presets": outcome.manifest.others,
         "megapixels_total": summary.megapixels,
         "seconds": round(outcome.seconds, 2),
         "output": store.uri(),

@@ -1,4 +1,4 @@
-"""The caption stage: what a photo shows, from the caption file beside it or from the manifest."""
+"""The caption stage: what a photo shows, from the manifest or from the caption file beside it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class CaptionStage:
 
 
 def captioned(photo: Row) -> Row:
-    """The photo with its caption; a caption file wins over the manifest's column."""
+    """The photo with its caption: the manifest's prompt, else what a caption file says, else the manifest's caption."""
+    if photo.get("prompt"):
+        return {**photo, "caption": photo["prompt"], "caption_source": rows.PROMPT, "warnings": []}
     warnings = []
     try:
         text = _sidecar(photo)

@@ -11,6 +11,7 @@ import hashlib
 import json
 from typing import NamedTuple
 
+from pipeline import rows
 from pipeline.rows import Row
 from pipeline.storage import Store
 
@@ -26,6 +27,7 @@ class Claim(NamedTuple):
 def work_of(row: Row) -> str:
     """The name of the work that a row tells of: equal work gives equal pictures."""
     parts = [row[name] for name in ("source_sha256", "caption", "model_digest", "preset_digest", "format")]
+    parts += [row["caption_source"] == rows.PROMPT]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -121,9 +121,7 @@ def dataset(settings: RunSettings, todo: pa.Table, attempts: Any, load: LoadRest
                 "load": load,
             },
             compute=ActorPoolStrategy(
-                min_size=1,  # a cluster that has fewer GPUs at this time works with those
-                initial_size=workers,  # or the pool would ask for one after another, each when it has seen the last
-                max_size=workers,
+                size=workers,  # all asked for at once; none is let go in a lull, as networks take long to load
                 max_concurrent_calls_per_actor=calls,
                 max_tasks_in_flight_per_actor=calls,  # none waits behind a long photo while another worker is idle
                 enable_true_multi_threading=True,

@@ -23,7 +23,7 @@ from supir_core.errors import InputError
 
 CAPTION_SUFFIX = ".txt"
 LISTS = (".csv", ".jsonl", ".parquet")
-LIST_COLUMNS = ("uri", "photo_id", "caption", "source_version", "source_bytes", "sidecar")
+LIST_COLUMNS = ("uri", "photo_id", "caption", "source_version", "source_bytes", "sidecar", "prompt", "preset")
 
 
 LISTED = pa.schema(
@@ -42,7 +42,8 @@ _FROM_LISTING = """
     select path as photo_id, $root || '/' || path as uri, place as path, version as source_version,
            bytes as source_bytes, null::varchar as caption,
            case when beside.text is not null then $root || '/' || beside.text
-                when after.text is not null then $root || '/' || after.text else '' end as sidecar
+                when after.text is not null then $root || '/' || after.text else '' end as sidecar,
+           null::varchar as prompt, null::varchar as preset
     from listed
     left join (select path as text from listed where kind = $text) beside on beside.text = stem || $text
     left join (select path as text from listed where kind = $text) after on after.text = listed.path || $text
@@ -63,14 +64,16 @@ class Manifest:
 
     photos: TableFile  # rows.MANIFEST, sorted by photo_id
     ignored: dict[str, int]  # files of the folder that are neither photos nor captions, by extension
+    others: dict[str, int]  # photos that a list names another preset for, by its name
 
 
-def read_manifest(source: str, limit: int | None = None) -> Manifest:
+def read_manifest(source: str, limit: int | None = None, preset: str | None = None) -> Manifest:
     """The photos of a folder, prefix, single photo or list; of any number, as they are never in memory together.
 
     Args:
         source: a path or URI.
         limit: keep only the first photos, in the order of their ids.
+        preset: leave out the photos that a list names another one for.
 
     Raises:
         InputError: nothing there (`no-photos`), or a list that does not parse (`manifest`).
@@ -87,7 +90,8 @@ def read_manifest(source: str, limit: int | None = None) -> Manifest:
             hint=f"photos end in {', '.join(EXTENSIONS)}; a list ends in {', '.join(LISTS)}",
             code="no-photos",
         )
-    return Manifest(_in_order(found, limit), ignored)
+    found, others = (found, {}) if preset is None else _of_preset(found, preset)
+    return Manifest(_in_order(found, limit), ignored, others)
 
 
 def merge_manifests(sources: Sequence[str]) -> Manifest:
@@ -105,11 +109,24 @@ def merge_manifests(sources: Sequence[str]) -> Manifest:
             for batch in by_uri:
                 photos = [row | {"path": _place(row["uri"])} for row in batch.to_pylist()]
                 merged.append(rows.table(photos, rows.MANIFEST))
-    return Manifest(_in_order(merged, None), dict(ignored))
+    return Manifest(_in_order(merged, None), dict(ignored), {})
+
+
+def _of_preset(found: TableFile, preset: str) -> tuple[TableFile, dict[str, int]]:
+    """The photos that may have a preset, and the number of the others by theirs."""
+    with database(found=found) as connection:
+        counted = "select preset, count(*) from found where preset != $preset group by preset order by preset"
+        others = dict(connection.execute(counted, {"preset": preset}).fetchall())
+        if others:
+            mine = connection.sql(
+                "select * from found where preset is null or preset = $preset", params={"preset": preset}
+            )
+            found = into_file(mine, rows.MANIFEST)
+    return found, others
 
 
 def _in_order(found: TableFile, limit: int | None) -> TableFile:
-    """The photos by their ids, each once.
+    """The photos by their ids, each once (for each preset that it is listed for).
 
     Raises:
         InputError: two photos have one id, or would have their results in one place.
@@ -118,7 +135,7 @@ def _in_order(found: TableFile, limit: int | None) -> TableFile:
         photos = "found"
         if _repeated(connection, "photo_id"):
             _check_distinct(connection)
-            photos = "(select distinct on (photo_id) * from found)"
+            photos = "(select distinct on (photo_id, preset) * from found)"
         if _repeated(connection, "path"):
             _check_apart(connection, photos)
         cut = f"limit {limit}" if limit is not None else ""
@@ -144,7 +161,7 @@ def _check_distinct(connection: Any) -> None:
 
 def _check_apart(connection: Any, photos: str) -> None:
     other = connection.execute(
-        f"select path, min(uri), max(uri) from {photos} group by path having count(*) > 1 limit 1"
+        f"select path, min(uri), max(uri) from {photos} group by path having count(distinct photo_id) > 1 limit 1"
     ).fetchone()
     if other:
         raise InputError(
@@ -237,7 +254,7 @@ def _read_list(source: str, suffix: str) -> TableFile:
                 if "uri" not in batch.schema.names:
                     raise InputError(
                         f"{source} has no column uri, but {', '.join(batch.schema.names)}",
-                        hint="columns, separated by commas in a .csv: uri, and if you like photo_id and caption",
+                        hint="columns, by commas in a .csv: uri, and if you like photo_id, caption, prompt, preset",
                         code="manifest",
                     )
                 known = [column for column in LIST_COLUMNS if column in batch.schema.names]
@@ -270,11 +287,17 @@ def _from_list(row: Row, folder: str, source: str) -> Row:
         "photo_id": own_id or uri,
         "uri": f"{folder}/{uri}" if relative else uri,
         "path": _place(uri),
-        "caption": None if row.get("caption") in (None, "") else str(row["caption"]),
+        "caption": _text_of(row, "caption"),
         "source_version": str(row.get("source_version") or ""),  # else the photo's id stands for its content
         "source_bytes": int(size) if size else None,
         "sidecar": row.get("sidecar"),
+        "prompt": _text_of(row, "prompt"),
+        "preset": _text_of(row, "preset"),
     }
+
+
+def _text_of(row: Row, column: str) -> str | None:
+    return None if row.get(column) in (None, "") else str(row[column])
 
 
 def _place(uri: str) -> str:

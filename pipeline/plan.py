@@ -5,7 +5,7 @@ Both may have ten million rows, so they are never in memory: DuckDB joins them o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline import index, replacing, rows
@@ -162,4 +162,4 @@ def of_shard(manifest: Manifest, shard: str | None) -> Manifest:
         return manifest
     with database(manifest=manifest.photos) as connection:
         mine = f"select * from manifest where {_shard_condition(shard)} order by photo_id"
-        return Manifest(into_file(connection.sql(mine), rows.MANIFEST), manifest.ignored)
+        return replace(manifest, photos=into_file(connection.sql(mine), rows.MANIFEST))

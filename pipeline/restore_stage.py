@@ -32,6 +32,7 @@ from pipeline.storage import Store, split_uri
 from pipeline.watch import Clock, Watch
 from supir_core import __version__
 from supir_core.errors import PhotoError, SupirError
+from supir_core.presets import derive
 from supir_core.restorer import Photo, Restorer, plan_photo
 
 HOUR_S = 3600.0
@@ -211,7 +212,10 @@ class RestoreStage:
             "source_height": decoded.height,
             "warnings": row["warnings"] + decoded.warnings,
         }
-        subject = Photo(row["source_sha256"], decoded.pixels, self._settings.preset, photo["caption"])
+        preset = self._settings.preset
+        if photo["caption_source"] == rows.PROMPT:
+            preset = derive(preset, ["text.positive="])
+        subject = Photo(row["source_sha256"], decoded.pixels, preset, photo["caption"])
         check_size(plan_photo(subject), self._settings)
         row["fetch_s"] += time.monotonic() - start
         start = time.monotonic()

@@ -13,6 +13,9 @@ LEFT = "left"
 TRANSIENT = ("denied", "out-of-memory", "storage", "worker-crashed")
 """Error codes of failures that may not come again: the next run tries such photos once more."""
 
+PROMPT = "prompt"
+"""The `caption_source` of a photo whose caption is all that the networks read."""
+
 Row = dict[str, Any]
 """One row of either schema as plain Python values."""
 
@@ -25,6 +28,11 @@ MANIFEST = pa.schema(
         ("source_bytes", pa.int64()),
         ("caption", pa.string()),  # from the manifest; null if it has none
         ("sidecar", pa.string()),  # caption file; "" if there is none, null if nobody looked
+        (
+            "prompt",
+            pa.string(),
+        ),  # from the manifest: all that the networks read, in place of caption and preset's words
+        ("preset", pa.string()),  # the look that the photo is listed for; null: whichever is run
     ]
 )
 
@@ -41,7 +49,7 @@ INDEX = pa.schema(
         ("model", pa.string()),
         ("model_digest", pa.string()),
         ("caption", pa.string()),
-        ("caption_source", pa.string()),  # sidecar, column or none
+        ("caption_source", pa.string()),  # prompt, sidecar, column or none
         ("image", pa.string()),  # relative to the output; null unless restored
         ("duplicate_of", pa.string()),  # the photo_id whose picture `image` is; null if it is the photo's own
         ("format", pa.string()),

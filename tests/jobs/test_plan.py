@@ -145,3 +145,12 @@ def test_it_loads_neither_torch_nor_ray(words: list[Any]) -> None:
     command = [sys.executable, "-c", WATCH, "plan", *map(str, words)]
     process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert {"torch", "ray"} & set(process.stderr.split()) == set()
+
+
+def test_photos_that_are_listed_for_another_preset_are_left_out_and_counted(tmp_path: Path) -> None:
+    put(tmp_path, {"a.jpg": jpeg(1), "b.jpg": jpeg(2), "c.jpg": jpeg(3)})
+    put(tmp_path, {"list.csv": "uri,preset\na.jpg,demo\nb.jpg,paper\nc.jpg,\n"})
+    words = ["-i", tmp_path / "list.csv", "-o", tmp_path / "out", *TINY]
+    facts = json.loads(plan(*words, "--json").stdout)
+    assert (facts["photos"], facts["todo"], facts["other_presets"]) == (2, 2, {"paper": 1})
+    assert "for other presets, which this run leaves out: paper (1)" in plan(*words).stdout

@@ -174,6 +174,13 @@ def test_two_pretended_gpus_are_two_workers(tmp_path: Path) -> None:
     assert set(orders.begun().values()) == {1}, "no photo was restored twice"
 
 
+def test_a_cluster_that_is_smaller_than_asked_for_works_with_what_it_has(tmp_path: Path) -> None:
+    put(tmp_path / "in", {f"{n:02d}.jpg": jpeg(n) for n in range(12)})
+    restore(settings_for(tmp_path / "in", tmp_path / "out", workers=4, gpus_per_worker=1.0))
+    found = view(tmp_path / "out")
+    assert len(found) == 12 and len({row["worker"] for row in found.values()}) <= 2
+
+
 def test_more_gpus_than_there_are(small: RunSettings) -> None:
     greedy = RunSettings(**{**small.__dict__, "gpus_per_worker": 8.0})
     with pytest.raises(InputError, match="2 GPUs") as error:

@@ -109,6 +109,25 @@ def test_a_list_needs_only_uris(tmp_path: Path, suffix: str) -> None:
     assert ids(read_manifest(str(source))) == ["a.jpg", "b.jpg"]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_list_may_name_presets_and_prompts(tmp_path: Path, suffix: str) -> None:
+    source = write_list(
+        tmp_path / f"list{suffix}",
+        [
+            {"uri": "both.jpg", "preset": "faithful", "prompt": ""},
+            {"uri": "both.jpg", "preset": "paper", "prompt": "a street"},
+            {"uri": "any.jpg", "preset": "", "prompt": "a house"},
+            {"uri": "paper.jpg", "preset": "paper", "prompt": ""},
+        ],
+    )
+    faithful, paper, all_of_them = (read_manifest(str(source), preset=name) for name in ("faithful", "paper", None))
+    assert column(faithful, "prompt") == {"any.jpg": "a house", "both.jpg": None}
+    assert column(paper, "prompt") == {"any.jpg": "a house", "both.jpg": "a street", "paper.jpg": None}
+    assert (faithful.others, paper.others, all_of_them.others) == ({"paper": 2}, {"faithful": 1}, {})
+    assert ids(all_of_them) == ["any.jpg", "both.jpg", "both.jpg", "paper.jpg"]
+    assert ids(read_manifest(str(source), limit=2, preset="paper")) == ["any.jpg", "both.jpg"]
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_numbers_in_a_list_are_text(tmp_path: Path, suffix: str) -> None:
     source = write_list(tmp_path / f"list{suffix}", [{"uri": "b.jpg", "photo_id": 7, "caption": 1984}])

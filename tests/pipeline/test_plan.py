@@ -193,7 +193,7 @@ def test_shards_share_the_photos_out(tmp_path: Path, shards: int) -> None:
 def test_every_id_is_in_one_shard(ids: set[str], shards: int) -> None:
     photos = TableFile(rows.MANIFEST)
     photos.append(rows.table([{"photo_id": photo} for photo in ids], rows.MANIFEST))
-    manifest = Manifest(photos, {})
+    manifest = Manifest(photos, {}, {})
     parts = [of_shard(manifest, f"{n}/{shards}").photos.read()["photo_id"].to_pylist() for n in range(1, shards + 1)]
     assert sorted(photo for part in parts for photo in part) == sorted(ids)
 

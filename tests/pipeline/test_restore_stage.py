@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipeline import commit, flow, rows
@@ -34,7 +35,7 @@ def attempts(cluster: None) -> Any:
 
 def finished(settings: RunSettings, attempts: Any, load: LoadRestorer | None = None) -> dict[str, Row]:
     """The rows of all photos of the input, which come to the stages at once."""
-    stage = RestoreStage(settings.to_dict(), 2, attempts, load or Pretend())
+    stage = RestoreStage(settings.to_dict(), torch.get_num_threads(), attempts, load or Pretend())
     photos = CaptionStage()(read_manifest(settings.input).photos.read())
     with ThreadPoolExecutor(max_workers=16) as pool:
         tables = list(pool.map(stage, [photos.slice(n, 1) for n in range(photos.num_rows)]))
@@ -91,6 +92,37 @@ def test_a_list_brings_ids_and_captions(tmp_path: Path, attempts: Any) -> None:
     }
     assert found["7"]["image"] == f"images/{settings.preset.folder}/scans/a.jpg.png"
     assert (tmp_path / "out" / found["9"]["image"]).is_file()
+
+
+class Reader:
+    """A pretended restorer that keeps what it is given to read."""
+
+    def __init__(self) -> None:
+        self.read: list[tuple[str, bool]] = []  # captions, and whether the preset's own words come after them
+
+    def __call__(self, settings: RunSettings) -> Reader:
+        self._restorer = Pretend()(settings)
+        return self
+
+    def restore(self, photos: Sequence[Photo]) -> list[Restored]:
+        self.read += [(photo.caption, bool(photo.preset.text.positive)) for photo in photos]
+        return self._restorer.restore(photos)
+
+
+def test_a_prompt_is_all_that_the_networks_read(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path, {"a.jpg": jpeg(1), "a.txt": "beside a", "b.jpg": jpeg(1), "c.jpg": jpeg(1)})
+    put(tmp_path, {"list.csv": "uri,prompt,caption\na.jpg,a street,\nb.jpg,,a street\nc.jpg,a street,hidden\n"})
+    settings = settings_for(tmp_path / "list.csv", tmp_path / "out")
+    reader = Reader()
+    found = finished(settings, attempts, reader)
+    assert sorted(reader.read) == [("a street", False), ("a street", True)], "c is a copy of a, b is not"
+    assert {key: row["caption_source"] for key, row in found.items()} == {
+        "a.jpg": "prompt",
+        "b.jpg": "column",
+        "c.jpg": "prompt",
+    }
+    assert [found[name]["duplicate_of"] for name in ("a.jpg", "b.jpg", "c.jpg")].count(None) == 2
+    assert found["a.jpg"]["preset_digest"] == found["b.jpg"]["preset_digest"] == settings.preset.digest
 
 
 def test_a_photo_that_was_begun_too_often_is_given_up(tmp_path: Path, attempts: Any) -> None:
