@@ -71,6 +71,7 @@ def row(run: str, **values: object) -> Row:
         "preset_digest": "p",
         "model_digest": "m",
         "caption": "",
+        "caption_source": "none",
         "source_version": "v1",
         "source_sha256": "s",
         "run": run,
