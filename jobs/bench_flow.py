@@ -12,7 +12,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pipeline.storage import Store
 from supir_core.errors import InputError
 from supir_core.presets import load_preset
 from supir_core.restorer import Photo, Restored
+from supir_core.speed import resident_bytes
 
 SIDE_PX = 64
 FOLDER_PHOTOS = 1000  # in one folder
@@ -174,7 +174,7 @@ class _Seen:
             self._first = min(self._first, end - row["seconds"])
             self._ends.append(end)
             if len(self._ends) in (1, self._total) or len(self._ends) % max(1, self._total // 4) == 0:
-                self._memory[len(self._ends)] = _memory_mb()
+                self._memory[len(self._ends)] = resident_bytes("VmRSS") // 2**20
 
     def facts(self) -> dict[str, Any]:
         """For the process that started this one."""
@@ -183,13 +183,7 @@ class _Seen:
         return {
             "rows": len(self._ends), "busy_s": self._busy_s, "longest_s": self._longest_s,
             "first": self._first, "last": last, "tail_s": last - full, "driver_mb": self._memory,
-            "threads": threading.active_count(),
         }  # fmt: skip
-
-
-def _memory_mb() -> int:
-    """Of this process now, resident."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
 
 
 def _line(found: dict[str, Any]) -> str:

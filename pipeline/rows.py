@@ -28,10 +28,7 @@ MANIFEST = pa.schema(
         ("source_bytes", pa.int64()),
         ("caption", pa.string()),  # from the manifest; null if it has none
         ("sidecar", pa.string()),  # caption file; "" if there is none, null if nobody looked
-        (
-            "prompt",
-            pa.string(),
-        ),  # from the manifest: all that the networks read, in place of caption and preset's words
+        ("prompt", pa.string()),  # from the manifest, in place of the caption and of the preset's own words
         ("preset", pa.string()),  # the look that the photo is listed for; null: whichever is run
     ]
 )

@@ -168,13 +168,20 @@ def _peak(run: Callable[[], object], device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device) - before
     try:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
-        before = _resident("VmRSS")
+        before = resident_bytes("VmRSS")
         run()
-        return max(0, _resident("VmHWM") - before)
+        return max(0, resident_bytes("VmHWM") - before)
     except OSError:
         return None
 
 
-def _resident(field: str) -> int:
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]
+def resident_bytes(field: str, pid: int | str = "self") -> int:
+    """Memory of a process on Linux: `VmRSS` now, `VmHWM` at most.
+
+    Raises:
+        OSError: there is no such process, or this is not Linux.
+        ValueError: it has ended.
+    """
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith(f"{field}:")]
     return int(line.split()[1]) * 1024

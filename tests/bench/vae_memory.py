@@ -29,6 +29,7 @@ from supir_core import vae_strips
 from supir_core.networks.dims import DEMO, VaeDims
 from supir_core.networks.vae import Decoder
 from supir_core.parts import PREFIXES
+from supir_core.speed import resident_bytes
 from supir_core.weights import formula_tensor
 
 DIMS = DEMO.vae
@@ -128,9 +129,9 @@ def _decode_here(side: int, budget: str, strip_bytes: int, threads: int, file: P
     cells = side // DIMS.factor
     z = torch.randn(1, DIMS.latent_channels, cells, cells, generator=torch.Generator().manual_seed(1))
     decode(z[..., :8, :8])  # what is loaded and set up once is no part of it
-    before, start = _memory_bytes("VmRSS"), time.monotonic()
+    before, start = resident_bytes("VmRSS"), time.monotonic()
     picture = decode(z)
-    decoding = Decoding(_memory_bytes("VmHWM") - before, time.monotonic() - start)
+    decoding = Decoding(resident_bytes("VmHWM") - before, time.monotonic() - start)
     np.save(file, picture[0].numpy())
     return decoding
 
@@ -142,11 +143,6 @@ def _decoder() -> Decoder:
         {key: formula_tensor(prefix + key, tuple(t.shape)) for key, t in decoder.state_dict().items()}
     )
     return decoder.requires_grad_(False)
-
-
-def _memory_bytes(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def _distance(file: Path, first: Path) -> float:

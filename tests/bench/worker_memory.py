@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from supir_core import image
 from supir_core.color import wavelet
 from supir_core.presets import load_preset
 from supir_core.restorer import Photo, Restored, plan_photo
+from supir_core.speed import resident_bytes
 from tests.faults.processes import named
 from tests.pipeline.runs import restore, settings_for, view
 
@@ -46,7 +48,7 @@ class Frame:
     base: Path
 
     def __call__(self, settings: RunSettings) -> Frame:
-        self.base.write_text(str(_status("self", "VmRSS")), encoding="ascii")
+        self.base.write_text(str(resident_bytes("VmRSS")), encoding="ascii")
         return self
 
     @torch.inference_mode()
@@ -105,17 +107,9 @@ def _watch(peaks: dict[int, int]) -> None:
     """Keep the largest resident set of every restore worker up to date."""
     while True:
         for pid in named("MapBatches(RestoreStage)"):
-            peaks[pid] = max(peaks.get(pid, 0), _status(str(pid), "VmHWM"))
+            with suppress(OSError, ValueError):  # it has just ended
+                peaks[pid] = resident_bytes("VmHWM", pid)
         time.sleep(0.2)
-
-
-def _status(pid: str, field: str) -> int:
-    """Bytes of a field of a process's status; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)
 
 
 if __name__ == "__main__":
