@@ -8,6 +8,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+CAPTION_SIDE_PX = 512  # the short side of the pictures that the published system captions
+
 
 def to_tensor(pixels: np.ndarray, height: int, width: int) -> Tensor:
     """Resize bicubically, with antialiasing, to what the networks see.
@@ -22,6 +24,16 @@ def to_tensor(pixels: np.ndarray, height: int, width: int) -> Tensor:
     """
     resized = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
     return torch.from_numpy(resized.astype(np.float32) / 255 * 2 - 1).permute(2, 0, 1)[None].contiguous()
+
+
+def shrunk(pixels: np.ndarray, short_side_px: int = CAPTION_SIDE_PX) -> np.ndarray:
+    """(H, W, 3) uint8 with a short side of at most so many pixels; a smaller picture as it is."""
+    height, width = pixels.shape[:2]
+    scale = short_side_px / min(height, width)
+    if scale >= 1:
+        return pixels
+    size = round(width * scale), round(height * scale)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
 
 
 def resize_back(image: Tensor, height: int, width: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supir_core.image import resize_back, to_tensor, to_uint8
+from supir_core.image import resize_back, shrunk, to_tensor, to_uint8
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
@@ -46,3 +46,13 @@ def test_resizing_does_not_overshoot_the_range() -> None:
 def test_eight_bits_are_rounded_and_clipped(level: float, expected: int) -> None:
     picture = torch.full((1, 3, 1, 1), level / 127.5 - 1)
     assert to_uint8(picture).tolist() == [[[expected] * 3]]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(1000, 2000, (512, 1024)), (1200, 800, (768, 512)), (512, 900, (512, 900)), (3, 9, (3, 9))],
+)
+def test_pictures_for_captions_have_a_short_side_of_at_most_512(
+    height: int, width: int, expected: tuple[int, int]
+) -> None:
+    assert shrunk(np.zeros((height, width, 3), np.uint8)).shape == (*expected, 3)
