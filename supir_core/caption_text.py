@@ -1,7 +1,7 @@
 """What a model answered -> a caption: one line of plain words, in the language and letters that it has.
 
-All rules but the full stop at the end only take away. They are applied until nothing changes, so that a clean text stays
-as it is.
+All rules but the full stop at the end only take away. They are applied until nothing changes, so a clean text stays as
+it is.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _own_turn(text: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    for left, right in _QUOTES:
+    for left, right in zip(_OPENING, _CLOSING, strict=True):
         inside = text[1:-1]
         if len(text) > 1 and text[0] == left and text[-1] == right and left not in inside and right not in inside:
             return inside.strip()
@@ -134,12 +134,21 @@ def _without_loops(text: str) -> str:
     for loop in _LOOPS:
         found = next((match for match in loop.finditer(text) if not match[1].isdigit()), None)
         if found:
-            before, after = text[: found.start()], text[found.end() :]
-            once = found[1][: (found[1] * 2).find(found[1], 1)]  # a round may be several shorter ones
-            if found[1].startswith(after) and re.search(r"\w", after):  # the round in which the model was stopped
-                after = ""
-            return before + once + after if re.search(r"\w", before + after) else ""
+            period = (found[1] * 2).find(found[1], 1)  # what was found may be several shorter rounds
+            return _said_once(text, found.start(), found.end(), period)
     return text
+
+
+def _said_once(text: str, start: int, end: int, period: int) -> str:
+    """The text with the first round of a loop, up to the end of its last word, and what comes after the other ones."""
+    while end < len(text) and text[end] == text[end - period]:  # the round in which the model was stopped
+        end += 1
+    if not re.search(r"\w", text[:start] + text[end:]):
+        return ""
+    ends = range(start + period, start + 2 * period)
+    cut = next((at for at in ends if not text[at - 1 : at + 1].isalnum()), ends[0])
+    after = text[cut + (end - cut) // period * period :]
+    return text[:cut] + ("" if end == len(text) and re.search(r"\w", after) else after)
 
 
 def _ended(text: str) -> str:
@@ -152,7 +161,7 @@ def _ended(text: str) -> str:
 
 _SHORTEST_SENTENCE = 4  # characters
 _DANGLING = " ,;:、，；：-–—([{/&\u200d"
-_QUOTES = ('""', "''", "“”", "„“", "„”", "‘’", "«»", "»«", "「」", "『』", "``")
+_OPENING, _CLOSING = "\"'“„„‘«»「『`", "\"'”“”’»«」』`"
 _OWN_ROLES = ("assistant", "gpt", "model", "ai", "bot")
 
 _INVISIBLE = re.compile(

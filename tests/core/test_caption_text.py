@@ -155,6 +155,8 @@ def test_a_caption_does_not_run_into_the_words_behind_it(text: str, ended: str) 
         ("A street with " + "a tall house, " * 30 + "a tall", "A street with a tall house."),
         ("A dog on the " + "the " * 60, "A dog on the."),
         ("窗台上有一只猫。" + "蓝天白云" * 20, "窗台上有一只猫。蓝天白云。"),
+        ("Old wood cloud cloud cloud cloud cloud cloud cloud cloud cloud", "Old wood cloud."),
+        ("Seen: " + "a dog, a cat, " * 5 + "a dog, a bird.", "Seen: a dog, a cat, a dog, a bird."),
         ("A cat " + "😀" * 40, "A cat 😀"),
         ("A dog runs. A cat sits. A dog runs.", "A dog runs. A cat sits."),
         ("A wide plain. " + " ".join(f"The long sentence number {i % 9} of them." for i in range(40)), None),

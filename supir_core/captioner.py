@@ -1,0 +1,224 @@
+"""Photos -> captions, by a vision-language model.
+
+LLaVA, Qwen-VL, SmolVLM, Florence-2, BLIP, and whatever else transformers loads as `AutoModelForImageTextToText`. What
+differs between them is in `PLAIN`, for models without a chat template, and in their own processors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from supir_core.caption_loading import load_network, load_processor, processor_error
+from supir_core.caption_model import QUANTIZATIONS, RETRY, CaptionSettings, Sampling, caption_directory
+from supir_core.caption_text import QUESTION, Caption, clean
+from supir_core.caption_writing import Writing, row_seed
+from supir_core.errors import InputError, PhotoError
+from supir_core.memory import free_memory, is_out_of_memory
+from supir_core.precision import device_named, precision_named, store_linears_as_fp8
+
+# Models without a chat template, by transformers' name of their type: what they read, and what they are asked if the
+# settings do not say. BLIP and GIT know no questions, they continue a text; Florence-2 knows its task prompts.
+PLAIN = {
+    "blip": ("{question}", ""),
+    "blip-2": ("Question: {question} Answer:", QUESTION),
+    "florence2": ("{question}", "<MORE_DETAILED_CAPTION>"),
+    "git": ("{question}", ""),
+    "instructblip": ("{question}", QUESTION),
+    "llava": ("USER: {image}\n{question} ASSISTANT:", QUESTION),
+    "paligemma": ("{image}{question}", "caption en"),
+}
+_OTHERS = ("{image}{question}", QUESTION)
+
+
+class _Answer(NamedTuple):
+    text: str
+    tokens: int
+    ended: bool
+    timed_out: bool
+
+
+class Captioner:
+    """A resident vision-language model.
+
+    Args:
+        network: of transformers, on its device, ready to run.
+        processor: the network's.
+        settings: what is asked, and how much may be said.
+        batch: at most this many pictures in one call of the network.
+
+    Raises:
+        WeightsError: the processor's chat template does not take a question with a picture (`captioner-processor`).
+    """
+
+    def __init__(self, network: Any, processor: Any, settings: CaptionSettings, batch: int = 8):
+        self.settings = settings
+        self.batch = batch
+        self._network = network
+        self._processor = processor
+        self._prompt = _prompt(processor, network.config.model_type, settings.question)
+        tokenizer = processor.tokenizer
+        # What is written comes behind a prompt without a gap; an encoder counts positions from a prompt's beginning.
+        tokenizer.padding_side = "right" if network.config.is_encoder_decoder else "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        ends = network.generation_config.eos_token_id
+        ends = [*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id, tokenizer.sep_token_id]
+        self._end_tokens = {end for end in ends if end is not None}
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        quantization: str = "none",
+        settings: CaptionSettings | None = None,
+        batch: int = 8,
+        allow_download: bool = False,
+    ) -> Captioner:
+        """A captioner with the weights of a model.
+
+        Args:
+            model: a directory as transformers saves it, or a name in the local cache.
+            device: `cuda`, `cuda:1`, `cpu`; the first GPU if there is one.
+            dtype: `float32`, `bfloat16` or `float16`; bfloat16 on a GPU, float32 elsewhere if not given.
+            quantization: `float8` keeps the weights of the language model's layers in 8 bits.
+            settings: what is asked, and how much may be said.
+            batch: at most this many pictures in one call of the network.
+            allow_download: ask the hub for a name that is not a directory.
+
+        Raises:
+            WeightsError: no such model (`weights-not-found`), files without a processor (`captioner-processor`), of
+                another kind of model (`captioner-unsupported`), damaged (`weights-damaged`) or incomplete
+                (`weights-missing`); or a package that this model needs is not installed (`captioner-package`).
+            InputError: no such device, dtype or quantization.
+        """
+        place = device_named(device)
+        precision = precision_named(dtype, place)
+        if precision.fp8_weights or quantization not in QUANTIZATIONS:
+            raise InputError(
+                f"captioner: dtype {dtype} with quantization {quantization}",
+                hint="dtype float32, bfloat16 or float16; quantization none or float8",
+                code="dtype",
+            )
+        directory = caption_directory(model, allow_download)
+        processor = load_processor(directory)
+        network = load_network(directory, precision.networks)
+        if quantization == "float8":
+            store_linears_as_fp8(network.get_decoder())
+        return cls(network.to(place).requires_grad_(False).eval(), processor, settings or CaptionSettings(), batch)
+
+    def caption(self, pictures: Sequence[np.ndarray], keys: Sequence[str] | None = None) -> list[Caption]:
+        """One caption per picture; each depends on its picture, its key, the settings and the weights alone.
+
+        Args:
+            pictures: (H, W, 3) uint8, sRGB, upright, of any sizes; the published system has a short side of 512
+                (`image.shrunk`).
+            keys: seeds of what is drawn, best the sha256 of the photos' files; of the pixels if not given.
+
+        Raises:
+            PhotoError: not even one picture fits into the device's memory (`out-of-memory`).
+        """
+        keys = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures] if keys is None else keys
+        return [
+            caption
+            for start in range(0, len(pictures), self.batch)
+            for caption in self._caption_batch(pictures[start : start + self.batch], keys[start : start + self.batch])
+        ]
+
+    def _caption_batch(self, pictures: Sequence[np.ndarray], keys: Sequence[str]) -> list[Caption]:
+        begun_s = time.monotonic()
+        deadline_s = begun_s + self.settings.time_limit_s
+
+        def ask(rows: Sequence[int], sampling: Sampling, attempt: int) -> list[_Answer]:
+            seeds = [row_seed(keys[row], self.settings.seed, attempt) for row in rows]
+            return self._in_memory([pictures[row] for row in rows], seeds, sampling, deadline_s)
+
+        answers = [[answer] for answer in ask(range(len(pictures)), self.settings.sampling, 1)]
+        empty = [row for row, [answer] in enumerate(answers) if not clean(answer.text) and not answer.timed_out]
+        for row, answer in zip(empty, ask(empty, RETRY, 2), strict=True):
+            answers[row].append(answer)
+        seconds = (time.monotonic() - begun_s) / len(pictures)
+        return [_captioned(attempts, seconds) for attempts in answers]
+
+    def _in_memory(
+        self, pictures: Sequence[np.ndarray], seeds: Sequence[int], sampling: Sampling, deadline_s: float
+    ) -> list[_Answer]:
+        """`_answers`, in halves where the device's memory does not take all pictures at once."""
+        if not pictures:
+            return []
+        try:
+            return self._answers(pictures, seeds, sampling, deadline_s)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = error
+        free_memory()
+        if len(pictures) == 1:
+            raise PhotoError(
+                f"the captioner needs more memory than there is: {failed}",
+                hint="load it with quantization float8, or take a smaller one",
+                code="out-of-memory",
+            ) from failed
+        middle = len(pictures) // 2
+        return [
+            *self._in_memory(pictures[:middle], seeds[:middle], sampling, deadline_s),
+            *self._in_memory(pictures[middle:], seeds[middle:], sampling, deadline_s),
+        ]
+
+    @torch.inference_mode()
+    def _answers(
+        self, pictures: Sequence[np.ndarray], seeds: Sequence[int], sampling: Sampling, deadline_s: float
+    ) -> list[_Answer]:
+        images = [[Image.fromarray(picture)] for picture in pictures]
+        tokenizer = self._processor.tokenizer
+        texts = {}
+        if self._prompt:
+            begun = bool(tokenizer.bos_token) and self._prompt.startswith(tokenizer.bos_token)
+            texts = {"text": [self._prompt] * len(images), "padding": True, "add_special_tokens": not begun}
+        inputs = self._processor(images=images, return_tensors="pt", **texts)
+        writing = Writing(seeds, sampling, self._end_tokens, deadline_s)
+        self._network.generate(
+            **inputs.to(self._network.device, self._network.dtype),
+            do_sample=False,  # whatever the model's own settings are: `Writing` chooses
+            num_beams=1,
+            max_new_tokens=self.settings.max_new_tokens,
+            logits_processor=[writing.choose],
+            stopping_criteria=[writing.stop],
+        )
+        return [
+            _Answer(
+                tokenizer.decode(tokens, skip_special_tokens=True), len(tokens), ended, writing.timed_out and not ended
+            )
+            for tokens, ended in zip(writing.tokens, writing.ended, strict=True)
+        ]
+
+
+def _captioned(attempts: Sequence[_Answer], seconds: float) -> Caption:
+    last = attempts[-1]
+    text = clean(last.text)
+    warning = "caption-timed-out" if last.timed_out else "" if text else "caption-empty"
+    return Caption(text, sum(answer.tokens for answer in attempts), not last.ended, seconds, warning)
+
+
+def _prompt(processor: Any, model_type: str, question: str | None) -> str:
+    """What the model reads with each picture."""
+    if getattr(processor, "chat_template", None):
+        content = [{"type": "image"}, {"type": "text", "text": QUESTION if question is None else question}]
+        try:
+            return str(
+                processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+            )
+        except Exception as error:  # of a template's program anything may come
+            raise processor_error("its chat template does not take a question with a picture", error) from error
+    template, default = PLAIN.get(model_type, _OTHERS)
+    image = getattr(processor, "image_token", None) or ""
+    return template.format(image=image, question=default if question is None else question)
