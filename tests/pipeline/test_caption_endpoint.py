@@ -1,0 +1,401 @@
+"""Captions from a server: a real one on the loopback that fails in every way that servers have."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.caption_endpoint import DOWN, Endpoint
+from supir_core.caption_text import QUESTION
+from supir_core.errors import InputError
+from tests.pipeline.photographs import picture
+
+KEY = "sk-very-secret-0123456789"
+PICTURE = np.asarray(picture(40, 56))
+
+
+def said(text: Any, **choice: Any) -> bytes:
+    """A good answer."""
+    message = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"} | choice
+    return json.dumps({"choices": [message], "usage": {"completion_tokens": 7}}).encode()
+
+
+class Server:
+    """An OpenAI-compatible server that does with its n-th request what `script(n)` says.
+
+    bytes: answers 200 with them. int: an error of that status. (int, headers): the same with headers. A function: is
+    given the handler and answers itself.
+    """
+
+    def __init__(self) -> None:
+        self.script: Callable[[int], Any] = lambda n: said("A dog on a lawn.")
+        self.requests: list[tuple[float, str, dict[str, str], dict[str, Any]]] = []
+        self.at_once, self.most_at_once, self.work_s = 0, 0, 0.0
+        lock, server = threading.Lock(), self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    server.at_once += 1
+                    server.most_at_once = max(server.most_at_once, server.at_once)
+                    server.requests.append((time.monotonic(), self.path, dict(self.headers), body))
+                    number = len(server.requests)
+                time.sleep(server.work_s)
+                with lock:
+                    server.at_once -= 1
+                self.do(server.script(number))
+
+            def do_GET(self) -> None:
+                server.requests.append((time.monotonic(), self.path, dict(self.headers), {}))
+                self.do(said("followed"))
+
+            def do(self, answer: Any) -> None:
+                if callable(answer):
+                    answer(self)
+                    return
+                status, headers = answer if isinstance(answer, tuple) else (answer, {})
+                body = answer if isinstance(answer, bytes) else b'{"error": {"message": "no\\nluck", "type": "x"}}'
+                self.send_response(200 if isinstance(answer, bytes) else status)
+                for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        self._thread = threading.Thread(target=lambda: self.http.serve_forever(poll_interval=0.01), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CAPTION_KEY", KEY)
+    made = Server()
+    yield made
+    made.close()
+
+
+def endpoint(server: Server, **options: Any) -> Endpoint:
+    return Endpoint(server.url, "llava", **{"backoff_s": 0.01, "timeout_s": 10.0, **options})
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    """The connection is torn down without an answer."""
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+
+
+def half(handler: BaseHTTPRequestHandler) -> None:
+    """The connection ends in the middle of an answer."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + said("A dog")[:20])
+
+
+def slow(handler: BaseHTTPRequestHandler) -> None:
+    time.sleep(0.6)
+
+
+def dribbling(handler: BaseHTTPRequestHandler) -> None:
+    """A byte now and then, so that no single read times out."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+    for _ in range(20):
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+# The format
+
+
+def test_the_picture_and_the_question_are_sent_as_chat_completions_want_them(server: Server) -> None:
+    caption = endpoint(server, key="CAPTION_KEY", max_tokens=99).caption(PICTURE)
+    assert (caption.text, caption.tokens, caption.truncated, caption.warning) == ("A dog on a lawn.", 7, False, "")
+    [(_, path, headers, body)] = server.requests
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert (body["model"], body["max_tokens"], body["temperature"]) == ("llava", 99, 0)
+    [message] = body["messages"]
+    image, text = message["content"]
+    assert (message["role"], text) == ("user", {"type": "text", "text": QUESTION})
+    head, data = image["image_url"]["url"].split(",")
+    assert head == "data:image/jpeg;base64"
+    sent = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
+    assert sent.shape == PICTURE.shape
+    assert np.abs(sent - PICTURE).mean() < 3
+
+
+def test_without_a_key_none_is_sent(server: Server) -> None:
+    endpoint(server).caption(PICTURE)
+    assert "Authorization" not in server.requests[0][2]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "truncated"),
+    [
+        (said("The image shows **a dog**."), "a dog.", False),
+        (said([{"type": "text", "text": "A "}, {"type": "text", "text": "dog."}]), "A dog.", False),
+        (said("A dog on a", finish_reason="length"), "A dog on a.", True),
+    ],
+)
+def test_answers_are_cleaned(answer: bytes, text: str, truncated: bool, server: Server) -> None:
+    server.script = lambda n: answer
+    caption = endpoint(server).caption(PICTURE)
+    assert (caption.text, caption.truncated) == (text, truncated)
+
+
+def test_an_answer_without_a_caption_is_asked_for_once_more(server: Server) -> None:
+    server.script = lambda n: said([None, "I'm sorry, I can't help.", "A dog."][n])
+    caption = endpoint(server).caption(PICTURE)
+    assert (caption.text, caption.tokens, caption.warning) == ("A dog.", 14, "")
+    assert [request[3]["temperature"] for request in server.requests] == [0, 0.7]
+    server.script = lambda n: said(None)
+    caption = endpoint(server).caption(PICTURE)
+    assert (caption.text, caption.warning) == ("", "caption-empty")
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("{}", "/v1/chat/completions"),
+        ("{}/", "/v1/chat/completions"),
+        ("{}/chat/completions?v=2", "/v1/chat/completions?v=2"),
+    ],
+)
+def test_the_url_may_be_the_apis_or_the_completions(url: str, asked: str, server: Server) -> None:
+    Endpoint(url.format(server.url), "llava").caption(PICTURE)
+    assert server.requests[0][1] == asked
+
+
+@pytest.mark.parametrize(
+    "url", ["", "example.org/v1", "file:///etc/passwd", f"https://me:{KEY}@example.org/v1", "http://[", "https://"]
+)
+def test_urls_that_are_none(url: str) -> None:
+    with pytest.raises(InputError) as raised:
+        Endpoint(url, "llava")
+    assert raised.value.code == "caption-endpoint"
+    assert KEY not in str(raised.value)
+
+
+# What passes
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        500,
+        502,
+        503,
+        529,
+        429,
+        408,
+        reset,
+        half,
+        slow,
+        dribbling,
+        b"<html>busy</html>",
+        b"{}",
+        b'{"choices": []}',
+        b"[1]",
+    ],
+    ids=str,
+)
+def test_what_may_pass_is_tried_again(failure: Any, server: Server) -> None:
+    server.script = lambda n: failure if n <= 2 else said("A dog.")
+    asked = endpoint(server, timeout_s=0.25, give_up_after=1)
+    caption = asked.caption(PICTURE)
+    assert (caption.text, caption.warning, asked.down) == ("A dog.", "", "")
+    assert len(server.requests) == 3
+
+
+def test_pauses_grow(server: Server) -> None:
+    server.script = lambda n: 500 if n <= 4 else said("A dog.")
+    endpoint(server, backoff_s=0.05).caption(PICTURE)
+    times = [request[0] for request in server.requests]
+    pauses = [after - before for before, after in pairwise(times)]
+    assert len(pauses) == 4
+    assert all(pause >= 0.05 * 2**i / 2 for i, pause in enumerate(pauses))
+
+
+@pytest.mark.parametrize("after", [lambda: "0.5", lambda: "1", lambda: formatdate(time.time() + 2, usegmt=True)])
+def test_a_server_that_asks_for_time_gets_it_from_all_threads(after: Callable[[], str], server: Server) -> None:
+    server.script = lambda n: (429, {"Retry-After": after()}) if n == 1 else said("A dog.")
+    asked = endpoint(server)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(asked.caption, PICTURE)
+        while not asked._pause_until_s:
+            time.sleep(0.01)
+        others = [pool.submit(asked.caption, PICTURE) for _ in range(2)]
+        assert {future.result().text for future in (first, *others)} == {"A dog."}
+    assert min(request[0] for request in server.requests[1:]) - server.requests[0][0] >= 0.4
+
+
+@pytest.mark.parametrize("after", ["3600", formatdate(time.time() + 9999, usegmt=True)])
+def test_nobody_waits_for_an_hour(after: str, server: Server) -> None:
+    server.script = lambda n: (503, {"Retry-After": after})
+    start = time.monotonic()
+    assert endpoint(server).caption(PICTURE).warning.startswith("caption-failed: 503")
+    assert time.monotonic() - start < 5
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("after", ["nan", "-5", "soon", "inf", "1e9"])
+def test_nonsense_about_time_is_ignored(after: str, server: Server) -> None:
+    server.script = lambda n: (503, {"Retry-After": after}) if n == 1 else said("A dog.")
+    assert endpoint(server).caption(PICTURE).text == "A dog."
+
+
+# The circuit breaker
+
+
+def test_so_many_photos_in_a_row_end_the_captions_of_the_run(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.script = lambda n: 503
+    asked = endpoint(server, attempts=2, give_up_after=3)
+    with caplog.at_level(logging.WARNING):
+        failed = [asked.caption(PICTURE) for _ in range(3)]
+    assert [caption.warning for caption in failed] == ["caption-failed: 503 Service Unavailable: no luck"] * 3
+    assert len(server.requests) == 6
+    assert "3 photos failed in a row" in asked.down
+    assert len(caplog.records) == 1 and asked.down in caplog.text
+    server.script = lambda n: said("A dog.")
+    after = [asked.caption(PICTURE) for _ in range(10)]
+    assert {(caption.text, caption.warning) for caption in after} == {("", DOWN)}
+    assert len(server.requests) == 6, "it is not asked any more"
+    assert max(caption.seconds for caption in after) < 0.5
+
+
+def test_photos_count_not_attempts_and_only_in_a_row(server: Server) -> None:
+    server.script = lambda n: said("A dog.") if n % 5 == 0 else 500
+    asked = endpoint(server, attempts=5, give_up_after=2)
+    assert [asked.caption(PICTURE).text for _ in range(4)] == ["A dog."] * 4, "four attempts of five fail"
+    outcomes = iter([500, said("A dog.")] * 4)
+    server.script = lambda n: next(outcomes)
+    asked = endpoint(server, attempts=1, give_up_after=2)
+    assert [bool(asked.caption(PICTURE).text) for _ in range(8)] == [False, True] * 4
+    assert not asked.down
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 402, 405])
+def test_what_no_photo_comes_past_ends_them_at_once(status: int, server: Server) -> None:
+    server.script = lambda n: status
+    asked = endpoint(server)
+    assert [asked.caption(PICTURE).warning for _ in range(3)] == [DOWN] * 3
+    assert len(server.requests) == 1
+    assert asked.down.startswith(f"{status} ") and asked.down.endswith(": no luck")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_does_not_get_the_key(status: int, server: Server) -> None:
+    elsewhere = Server()
+    server.script = lambda n: (status, {"Location": elsewhere.url})
+    asked = endpoint(server, key="CAPTION_KEY")
+    assert asked.caption(PICTURE).warning == DOWN
+    elsewhere.close()
+    assert elsewhere.requests == []
+    assert asked.down.startswith(str(status))
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refused_picture_is_alone_in_that(status: int, server: Server) -> None:
+    server.script = lambda n: status if n < 9 else said("A dog.")
+    asked = endpoint(server, give_up_after=2)
+    refused = [asked.caption(PICTURE) for _ in range(8)]
+    assert all(caption.warning.startswith(f"caption-failed: {status} ") for caption in refused)
+    assert len(server.requests) == 8, "and is not tried again"
+    assert asked.caption(PICTURE).text == "A dog."
+
+
+def test_whoever_waits_is_told_when_the_captions_end(server: Server) -> None:
+    server.script = lambda n: 500 if n == 1 else 401
+    asked = endpoint(server, backoff_s=60)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(asked.caption, PICTURE)
+        while not server.requests:
+            time.sleep(0.01)
+        start = time.monotonic()
+        assert pool.submit(asked.caption, PICTURE).result().warning == DOWN
+        assert waiting.result().warning == DOWN
+    assert time.monotonic() - start < 10
+    assert len(server.requests) == 2
+
+
+def test_a_server_that_is_not_there(server: Server) -> None:
+    asked = endpoint(server, attempts=2, give_up_after=1)
+    server.close()
+    caption = asked.caption(PICTURE)
+    assert caption.text == "" and caption.warning.startswith("caption-failed: ")
+    assert "refused" in asked.down
+
+
+# Threads and secrets
+
+
+def test_at_most_so_many_requests_at_once(server: Server) -> None:
+    server.work_s = 0.05
+    asked = endpoint(server, concurrent=3)
+    with ThreadPoolExecutor(12) as pool:
+        captions = list(pool.map(asked.caption, [PICTURE] * 24))
+    assert {caption.text for caption in captions} == {"A dog on a lawn."}
+    assert server.most_at_once == 3
+
+
+def test_the_key_is_shown_nowhere(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    def echo(handler: Any) -> None:
+        body = json.dumps({"error": {"message": f"bad {handler.headers['Authorization']}"}}).encode()
+        handler.send_response(401, f"no {KEY}")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    server.script = lambda n: echo
+    asked = endpoint(server, key="CAPTION_KEY")
+    with caplog.at_level(logging.DEBUG):
+        caption = asked.caption(PICTURE)
+    assert "Bearer ***" in asked.down
+    shown = f"{asked!r} {asked} {asked.down} {caption} {asked.digest} {caplog.text}"
+    assert KEY not in shown and "secret" not in shown
+    assert "CAPTION_KEY" not in repr(asked)
+
+
+@pytest.mark.parametrize("value", ["", "  ", f"{KEY}\r\nX: y", "sch\u00fcssel"])
+def test_a_variable_without_a_key(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAPTION_KEY", value)
+    with pytest.raises(InputError) as raised:
+        Endpoint("http://127.0.0.1/v1", "llava", key="CAPTION_KEY")
+    assert raised.value.code == "caption-endpoint"
+    assert "CAPTION_KEY" in str(raised.value)
+    assert not value.strip() or value not in f"{raised.value} {raised.value.hint}"
+
+
+def test_a_digest_hangs_on_what_decides_the_captions(server: Server) -> None:
+    digests = {
+        endpoint(server, **change).digest for change in ({}, {"question": "What?"}, {"max_tokens": 9}, {"timeout_s": 1})
+    }
+    digests |= {Endpoint(server.url, "qwen").digest, Endpoint(server.url + "/other", "llava").digest}
+    assert len(digests) == 5
