@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -122,12 +123,13 @@ def slow(handler: BaseHTTPRequestHandler) -> None:
 
 
 def dribbling(handler: BaseHTTPRequestHandler) -> None:
-    """A byte now and then, so that no single read times out."""
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
-    for _ in range(20):
-        handler.wfile.write(b" ")
-        handler.wfile.flush()
-        time.sleep(0.05)
+    """A piece now and then, so that no single read times out; whoever waits for all of it has an answer."""
+    answer = said("Too late.")
+    handler.wfile.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\n\r\n".encode())
+    with suppress(OSError):
+        for start in range(0, len(answer), 12):
+            handler.wfile.write(answer[start : start + 12])
+            time.sleep(0.08)
 
 
 # The format
