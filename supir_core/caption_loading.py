@@ -53,15 +53,15 @@ def load_network(directory: Path, dtype: torch.dtype) -> Any:
         raise _package_error(directory, error) from error
     except (SafetensorError, RuntimeError, EOFError) as error:
         raise WeightsError(
-            f"{directory}: damaged weights, or not this model's: {_first_line(error)}", code="weights-damaged"
+            f"{directory}: damaged weights, or not this model's: {first_line(error)}", code="weights-damaged"
         ) from error
     except OSError as error:
         raise WeightsError(
-            f"no weights load from {directory}: {_first_line(error)}", code="weights-not-found"
+            f"no weights load from {directory}: {first_line(error)}", code="weights-not-found"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
-            f"{directory} holds no model that transformers knows as image-text-to-text: {_first_line(error)}",
+            f"{directory} holds no model that transformers knows as image-text-to-text: {first_line(error)}",
             hint="models that bring code of their own are not run: take one that transformers has built in",
             code="captioner-unsupported",
         ) from error
@@ -82,7 +82,7 @@ def _let_smolvlm_be(directory: Path) -> None:
 def processor_error(what: str, error: Exception | None) -> WeightsError:
     """The error of a processor that is not what it should be."""
     return WeightsError(
-        f"{what}: {_first_line(error)}" if error else what,
+        f"{what}: {first_line(error)}" if error else what,
         hint="copy all files of the model, its preprocessor, tokenizer and chat template among them",
         code="captioner-processor",
     )
@@ -90,9 +90,10 @@ def processor_error(what: str, error: Exception | None) -> WeightsError:
 
 def _package_error(directory: Path, error: ImportError) -> WeightsError:
     return WeightsError(
-        f"{directory} needs a package that is not installed: {_first_line(error)}", code="captioner-package"
+        f"{directory} needs a package that is not installed: {first_line(error)}", code="captioner-package"
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception says, without the paragraphs that transformers adds."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from supir_core.caption_loading import load_network, load_processor, processor_error
+from supir_core.caption_loading import first_line, load_network, load_processor, processor_error
 from supir_core.caption_model import QUANTIZATIONS, RETRY, CaptionSettings, Sampling, caption_directory
 from supir_core.caption_text import QUESTION, Caption, clean
 from supir_core.caption_writing import Writing, row_seed
@@ -42,6 +42,11 @@ class _Answer(NamedTuple):
     tokens: int
     ended: bool
     timed_out: bool
+    failed: str = ""
+
+
+class _PictureError(ValueError):
+    """A picture that a model's processor does not take: of an extreme shape, for one."""
 
 
 class Captioner:
@@ -140,29 +145,33 @@ class Captioner:
 
         def ask(rows: Sequence[int], sampling: Sampling, attempt: int) -> list[_Answer]:
             seeds = [row_seed(keys[row], self.settings.seed, attempt) for row in rows]
-            return self._in_memory([pictures[row] for row in rows], seeds, sampling, deadline_s)
+            return self._in_parts([pictures[row] for row in rows], seeds, sampling, deadline_s)
 
         answers = [[answer] for answer in ask(range(len(pictures)), self.settings.sampling, 1)]
-        empty = [row for row, [answer] in enumerate(answers) if not clean(answer.text) and not answer.timed_out]
+        empty = [
+            row for row, [answer] in enumerate(answers) if not (clean(answer.text) or answer.timed_out or answer.failed)
+        ]
         for row, answer in zip(empty, ask(empty, RETRY, 2), strict=True):
             answers[row].append(answer)
         seconds = (time.monotonic() - begun_s) / len(pictures)
         return [_captioned(attempts, seconds) for attempts in answers]
 
-    def _in_memory(
+    def _in_parts(
         self, pictures: Sequence[np.ndarray], seeds: Sequence[int], sampling: Sampling, deadline_s: float
     ) -> list[_Answer]:
-        """`_answers`, in halves where the device's memory does not take all pictures at once."""
+        """`_answers`, in halves where a picture is refused, or where the device's memory does not take all at once."""
         if not pictures:
             return []
         try:
             return self._answers(pictures, seeds, sampling, deadline_s)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+        except (_PictureError, RuntimeError, MemoryError) as error:
+            if not isinstance(error, _PictureError) and not is_out_of_memory(error):
                 raise
             failed = error
         free_memory()
         if len(pictures) == 1:
+            if isinstance(failed, _PictureError):
+                return [_Answer("", 0, True, False, str(failed))]
             raise PhotoError(
                 f"the captioner needs more memory than there is: {failed}",
                 hint="load it with quantization float8, or take a smaller one",
@@ -170,8 +179,8 @@ class Captioner:
             ) from failed
         middle = len(pictures) // 2
         return [
-            *self._in_memory(pictures[:middle], seeds[:middle], sampling, deadline_s),
-            *self._in_memory(pictures[middle:], seeds[middle:], sampling, deadline_s),
+            *self._in_parts(pictures[:middle], seeds[:middle], sampling, deadline_s),
+            *self._in_parts(pictures[middle:], seeds[middle:], sampling, deadline_s),
         ]
 
     @torch.inference_mode()
@@ -184,7 +193,10 @@ class Captioner:
         if self._prompt:
             begun = bool(tokenizer.bos_token) and self._prompt.startswith(tokenizer.bos_token)
             texts = {"text": [self._prompt] * len(images), "padding": True, "add_special_tokens": not begun}
-        inputs = self._processor(images=images, return_tensors="pt", **texts)
+        try:
+            inputs = self._processor(images=images, return_tensors="pt", **texts)
+        except ValueError as error:
+            raise _PictureError(first_line(error)) from error
         writing = Writing(seeds, sampling, self._end_tokens, deadline_s)
         self._network.generate(
             **inputs.to(self._network.device, self._network.dtype),
@@ -206,6 +218,7 @@ def _captioned(attempts: Sequence[_Answer], seconds: float) -> Caption:
     last = attempts[-1]
     text = clean(last.text)
     warning = "caption-timed-out" if last.timed_out else "" if text else "caption-empty"
+    warning = f"caption-failed: {last.failed}" if last.failed else warning
     return Caption(text, sum(answer.tokens for answer in attempts), not last.ended, seconds, warning)
 
 

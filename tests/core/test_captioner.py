@@ -177,6 +177,13 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(directory: Callable[[st
     assert raised.value.code == "out-of-memory"
 
 
+def test_a_picture_that_a_model_does_not_take_fails_alone(directory: Callable[[str], Path]) -> None:
+    captioner = load(directory("qwen2_vl"), WARM)
+    *before, failed, after = captioner.caption([*PICTURES[:2], picture(2, 900, 5), PICTURES[2]], ["a", "b", "x", "c"])
+    assert failed.text == "" and failed.warning.startswith("caption-failed: ") and "aspect ratio" in failed.warning
+    assert texts([*before, after]) == texts(captioner.caption(PICTURES, KEYS))
+
+
 # Answers without a caption
 
 
@@ -235,6 +242,13 @@ def test_another_question_has_another_answer(kind: str, directory: Callable[[str
     assert any(texts(answers))
     assert texts(answers) != texts(load(directory(kind)).caption(PICTURES, KEYS))
     assert not any("photo of the old" in caption.text for caption in answers), "the question is no part of the answer"
+
+
+def test_the_models_own_settings_do_not_decide(copied: Path, directory: Callable[[str], Path]) -> None:
+    file = copied / "generation_config.json"
+    own = {"do_sample": True, "temperature": 5.0, "top_k": 3, "num_beams": 3, "early_stopping": True, "max_length": 5}
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    assert texts(load(copied).caption(PICTURES)) == texts(load(directory("llava")).caption(PICTURES))
 
 
 def test_a_model_without_a_chat_template_is_asked_plainly(copied: Path, directory: Callable[[str], Path]) -> None:
