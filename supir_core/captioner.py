@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,11 @@ class _Answer(NamedTuple):
     ended: bool
     timed_out: bool
     failed: str = ""
+
+
+class _Row(NamedTuple):
+    picture: np.ndarray  # (H, W, 3) uint8
+    seed: int
 
 
 class _PictureError(ValueError):
@@ -144,8 +150,8 @@ class Captioner:
         deadline_s = begun_s + self.settings.time_limit_s
 
         def ask(rows: Sequence[int], sampling: Sampling, attempt: int) -> list[_Answer]:
-            seeds = [row_seed(keys[row], self.settings.seed, attempt) for row in rows]
-            return self._in_parts([pictures[row] for row in rows], seeds, sampling, deadline_s)
+            asked = [_Row(pictures[row], row_seed(keys[row], self.settings.seed, attempt)) for row in rows]
+            return self._in_parts(asked, sampling, deadline_s)
 
         answers = [[answer] for answer in ask(range(len(pictures)), self.settings.sampling, 1)]
         empty = [
@@ -156,20 +162,18 @@ class Captioner:
         seconds = (time.monotonic() - begun_s) / len(pictures)
         return [_captioned(attempts, seconds) for attempts in answers]
 
-    def _in_parts(
-        self, pictures: Sequence[np.ndarray], seeds: Sequence[int], sampling: Sampling, deadline_s: float
-    ) -> list[_Answer]:
+    def _in_parts(self, rows: Sequence[_Row], sampling: Sampling, deadline_s: float) -> list[_Answer]:
         """`_answers`, in halves where a picture is refused, or where the device's memory does not take all at once."""
-        if not pictures:
+        if not rows:
             return []
         try:
-            return self._answers(pictures, seeds, sampling, deadline_s)
+            return self._answers(rows, sampling, deadline_s)
         except (_PictureError, RuntimeError, MemoryError) as error:
             if not isinstance(error, _PictureError) and not is_out_of_memory(error):
                 raise
             failed = error
         free_memory()
-        if len(pictures) == 1:
+        if len(rows) == 1:
             if isinstance(failed, _PictureError):
                 return [_Answer("", 0, True, False, str(failed))]
             raise PhotoError(
@@ -177,27 +181,24 @@ class Captioner:
                 hint="load it with quantization float8, or take a smaller one",
                 code="out-of-memory",
             ) from failed
-        middle = len(pictures) // 2
-        return [
-            *self._in_parts(pictures[:middle], seeds[:middle], sampling, deadline_s),
-            *self._in_parts(pictures[middle:], seeds[middle:], sampling, deadline_s),
-        ]
+        middle = len(rows) // 2
+        halves = (rows[:middle], rows[middle:])
+        return [answer for half in halves for answer in self._in_parts(half, sampling, deadline_s)]
 
     @torch.inference_mode()
-    def _answers(
-        self, pictures: Sequence[np.ndarray], seeds: Sequence[int], sampling: Sampling, deadline_s: float
-    ) -> list[_Answer]:
-        images = [[Image.fromarray(picture)] for picture in pictures]
-        tokenizer = self._processor.tokenizer
-        texts = {}
-        if self._prompt:
-            begun = bool(tokenizer.bos_token) and self._prompt.startswith(tokenizer.bos_token)
-            texts = {"text": [self._prompt] * len(images), "padding": True, "add_special_tokens": not begun}
-        try:
-            inputs = self._processor(images=images, return_tensors="pt", **texts)
-        except ValueError as error:
-            raise _PictureError(first_line(error)) from error
-        writing = Writing(seeds, sampling, self._end_tokens, deadline_s)
+    def _answers(self, rows: Sequence[_Row], sampling: Sampling, deadline_s: float) -> list[_Answer]:
+        inputs = self._inputs(rows)
+        lengths = [0] * len(rows) if self._network.dtype == torch.float32 else _lengths(inputs)
+        if len(set(lengths)) > 1:
+            # Attention beside padding is summed in another order, which in 16 bits is enough to change words.
+            by_length = sorted(range(len(rows)), key=lengths.__getitem__)
+            answers: dict[int, _Answer] = {}
+            for _, group in groupby(by_length, key=lengths.__getitem__):
+                alike = list(group)
+                given = self._answers([rows[i] for i in alike], sampling, deadline_s)
+                answers |= dict(zip(alike, given, strict=True))
+            return [answers[i] for i in range(len(rows))]
+        writing = Writing([row.seed for row in rows], sampling, self._end_tokens, deadline_s)
         self._network.generate(
             **inputs.to(self._network.device, self._network.dtype),
             do_sample=False,  # whatever the model's own settings are: `Writing` chooses
@@ -206,12 +207,33 @@ class Captioner:
             logits_processor=[writing.choose],
             stopping_criteria=[writing.stop],
         )
+        texts = self._processor.tokenizer.batch_decode(writing.tokens, skip_special_tokens=True)
         return [
-            _Answer(
-                tokenizer.decode(tokens, skip_special_tokens=True), len(tokens), ended, writing.timed_out and not ended
-            )
-            for tokens, ended in zip(writing.tokens, writing.ended, strict=True)
+            _Answer(text, len(tokens), ended, writing.timed_out and not ended)
+            for text, tokens, ended in zip(texts, writing.tokens, writing.ended, strict=True)
         ]
+
+    def _inputs(self, rows: Sequence[_Row]) -> Any:
+        """What the network takes: the prompt with each picture, padded to the longest.
+
+        Raises:
+            _PictureError: one of the pictures is refused.
+        """
+        images = [[Image.fromarray(row.picture)] for row in rows]
+        texts = {}
+        if self._prompt:
+            bos = self._processor.tokenizer.bos_token
+            begun = bool(bos) and self._prompt.startswith(bos)
+            texts = {"text": [self._prompt] * len(rows), "padding": True, "add_special_tokens": not begun}
+        try:
+            return self._processor(images=images, return_tensors="pt", **texts)
+        except ValueError as error:
+            raise _PictureError(first_line(error)) from error
+
+
+def _lengths(inputs: Any) -> list[int]:
+    """Tokens of each prompt without its padding; none of models that read no prompt."""
+    return inputs["attention_mask"].sum(1).tolist() if "attention_mask" in inputs else []
 
 
 def _captioned(attempts: Sequence[_Answer], seconds: float) -> Caption:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supir_core.caption_text import clean, clean_to_fit, fit
+from supir_core.caption_text import LONGEST_ANSWER, clean, clean_to_fit, fit
 from supir_core.conditioning import join_prompt
 from supir_core.networks.text import PROMPT_TOKENS, Tokenizer
 from supir_core.presets import load_preset
@@ -182,6 +182,11 @@ def test_long_nonsense_takes_no_time(answer: str) -> None:
     start = time.process_time()
     clean(answer)
     assert time.process_time() - start < 2
+
+
+def test_of_an_endless_answer_only_the_beginning_is_read() -> None:
+    caption = clean(" ".join(f"word{i}" for i in range(100_000)))
+    assert LONGEST_ANSWER - 10 < len(caption) <= LONGEST_ANSWER + 1
 
 
 # The budget
