@@ -1,8 +1,8 @@
 """The answers to a batch of pictures, token by token: which token comes next, and when an answer ends.
 
 Every photo draws from a generator of its own, so its answer depends neither on its company in a batch nor on the order
-nor on how often it is tried. (Up to rounding, which may differ in calls of different sizes, on GPUs above all: batches of
-one exclude that.)
+nor on how often it is tried. (Up to rounding, which may differ in calls of different sizes, on GPUs above all: batches
+of one exclude that.)
 """
 
 from __future__ import annotations
