@@ -31,7 +31,7 @@ def plan(request: Request, sample: str, megapixels_per_s: float | None, as_json:
     count = _sample_size(sample)
     settings = build_settings(request)
     with Console(stderr=True).status("reading the input and the index"):
-        manifest = read_manifest(settings.input, settings.limit, settings.preset.name)
+        manifest = read_manifest(settings.input, settings.limit, settings.preset.name, settings.only)
         made = make_plan(manifest, settings)
         manifest = of_shard(manifest, settings.shard)
         left = estimate.formats(made.todo)

@@ -40,6 +40,7 @@ class Request:
     model: str
     format: str
     limit: int | None
+    only: str | None
     shard: str | None
     retry_failed: bool
     redo: bool
@@ -68,7 +69,7 @@ def run(request: Request, progress_style: str, as_json: bool) -> int:
     store, stop = Store(settings.output), Stop()
     with stop.listening():
         with console.status("reading the input"):
-            manifest = read_manifest(settings.input, settings.limit, settings.preset.name)
+            manifest = read_manifest(settings.input, settings.limit, settings.preset.name, settings.only)
         with held(store, settings, stop.interrupt):
             return _run(settings, store, manifest, stop, progress_style, as_json, console)
 

@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import pyarrow as pa
@@ -61,7 +61,13 @@ def run(
         KeyboardInterrupt: a second signal.
     """
     stop, store = stop or Stop(), Store(settings.output)
-    with _cluster(settings), IndexWriter(store, settings.run, _unmark(settings, store)) as writer, stop.listening():
+    # What Ray's parts complain of, it prints to stdout, which is the caller's.
+    with (
+        redirect_stdout(sys.stderr),
+        _cluster(settings),
+        IndexWriter(store, settings.run, _unmark(settings, store)) as writer,
+        stop.listening(),
+    ):
         attempts, none_left = start_attempts(), True
         with stop.draining(
             begin_no_more=lambda: ray.get(attempts.drain.remote()),
