@@ -123,4 +123,4 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.0f}"
-    return str(_plain(value))
+    return str(_plain(value)).replace("\n", "\\n")

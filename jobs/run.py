@@ -249,7 +249,8 @@ def _show(console: Console, settings: RunSettings, outcome: Outcome) -> None:
     before = f"and {plan.failed_before} before (--retry-failed tries them again)" if plan.failed_before else ""
     table.add_row("failed", str(outcome.failed_now), before)
     for code, count in summary.reasons.items():
-        table.add_row("", "", Text(f"{code}: {count}, such as {summary.examples[code]}"))
+        example = summary.examples[code].replace("\n", "\\n")
+        table.add_row("", "", Text(f"{code}: {count}, such as {example}"))
     if ignored:
         files = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
         table.add_row("ignored", str(sum(ignored.values())), Text(f"not photos: {files}"))

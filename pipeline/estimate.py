@@ -35,7 +35,7 @@ RATE_ROWS = 10_000  # the newest rows that a rate is taken from
 
 _EXTENSION = r"lower(regexp_extract(uri, '[^/.](\.[^./]+)$', 1))"
 _FORMATS = f"""
-    select extension, count(*) as photos, sum(source_bytes) as bytes, min(uri) as example
+    select extension, count(*) as photos, sum(source_bytes) as bytes, min(photo_id) as example
     from (select *, {_EXTENSION} as extension from photos) group by extension order by photos desc, extension
 """
 _SAMPLE = f"""
