@@ -10,6 +10,7 @@ export PYTHON
 BIN := .venv/bin
 SEEDS ?= 5
 SEED ?= 1
+JOBS ?= 2
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,8 +24,8 @@ ready: # env, without the last line
 demo: ready ## restore the photos in examples/photos into demo-output
 	@SUPIR_BIN=$(BIN) examples/demo.sh
 
-test: ready ## run the tests; pytest's options go into ARGS="..."
-	@$(BIN)/python -m pytest $(ARGS)
+test: ready ## run the tests, two files at a time (JOBS=2); pytest's options go into ARGS="..."
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-s3: ready ## run the tests that need an S3 store; installs one first (Debian packages)
 	@infra/test-store.sh

@@ -107,14 +107,24 @@ def _run(folder: Path, gpus: int, wait: Wait, drivers: int) -> dict[str, Any]:
     """One or more drivers at the same time, each with its shard of the photos and its share of the GPUs."""
     start = time.time()
     running = []
-    for number in range(1, drivers + 1):
-        orders = {"folder": str(folder), "gpus": gpus // drivers, "shard": f"{number}/{drivers}", **wait.__dict__}
-        command = [sys.executable, "-c", "from jobs.bench_flow import drive; drive()", json.dumps(orders)]
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-    said = [process.communicate()[0] for process in running]
-    if any(process.returncode for process in running):
+    facts = [folder / f"facts-{number}.json" for number in range(1, drivers + 1)]  # Ray writes to stdout, too
+    for number, file in enumerate(facts, 1):
+        orders = {"folder": str(folder), "gpus": gpus // drivers, "shard": f"{number}/{drivers}", "facts": str(file)}
+        command = [
+            sys.executable,
+            "-c",
+            "from jobs.bench_flow import drive; drive()",
+            json.dumps(orders | wait.__dict__),
+        ]
+        running.append(subprocess.Popen(command, stdout=sys.stderr))
+    try:
+        codes = [process.wait() for process in running]
+    finally:  # an interrupt ends them too
+        for process in running:
+            process.terminate()
+    if any(codes):
         raise RuntimeError("a driver has failed; what it says stands above")
-    found = [json.loads(text) for text in said]
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in facts]
     first, last = min(one["first"] for one in found), max(one["last"] for one in found)
     rows, busy = sum(one["rows"] for one in found), sum(one["busy_s"] for one in found)
     return {
@@ -132,21 +142,21 @@ def _run(folder: Path, gpus: int, wait: Wait, drivers: int) -> dict[str, Any]:
 
 
 def drive() -> None:
-    """In a process of its own: run the flow as `sys.argv` says, and print what it took."""
+    """In a process of its own: run the flow as `sys.argv` says, and write down what it took."""
     orders = json.loads(sys.argv[1])
     folder, gpus, wait = Path(orders["folder"]), orders["gpus"], Wait(orders["median_s"], orders["spread"])
     os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"GPU": gpus})  # numbers to its scheduler
     settings = RunSettings(
         run=f"bench-{orders['shard'][0]}", input=str(folder / "in"), output=str(folder / "out"),
         preset=load_preset("demo", ["size.min_size_px=64"]), model="demo", model_digest="bench", format="png",
-        limit=None, shard=orders["shard"], retry_failed=False, redo=False, max_megapixels=1, photo_timeout_s=None,
-        address=None, workers=gpus, gpus_per_worker=1.0, photos_per_batch=1, tile_batch=1,
+        limit=None, only=None, shard=orders["shard"], retry_failed=False, redo=False, max_megapixels=1,
+        photo_timeout_s=None, address=None, workers=gpus, gpus_per_worker=1.0, photos_per_batch=1, tile_batch=1,
         device="cpu", dtype=None, compiled=False,
     )  # fmt: skip
     todo = make_plan(read_manifest(settings.input), settings).todo
     seen = _Seen(wait, todo.num_rows, gpus)
     flow.run(settings, todo, on_rows=seen.add, load=wait)
-    sys.stdout.write(json.dumps(seen.facts()))
+    Path(orders["facts"]).write_text(json.dumps(seen.facts()), encoding="utf-8")
 
 
 class _Seen:

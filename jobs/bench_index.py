@@ -90,8 +90,8 @@ def plan() -> None:
     folder = Path(sys.argv[1])
     settings = RunSettings(
         run="bench", input="", output=str(folder), preset=load_preset("demo"), model="", model_digest="bench",
-        format="png", limit=None, shard=None, retry_failed=False, redo=False, max_megapixels=1, photo_timeout_s=None,
-        address=None, workers=None, gpus_per_worker=None, photos_per_batch=1, tile_batch=1,
+        format="png", limit=None, only=None, shard=None, retry_failed=False, redo=False, max_megapixels=1,
+        photo_timeout_s=None, address=None, workers=None, gpus_per_worker=None, photos_per_batch=1, tile_batch=1,
         device=None, dtype=None, compiled=False,
     )  # fmt: skip
     start = time.monotonic()

@@ -81,6 +81,10 @@ def run(
     model: Model = "demo",
     format_: Annotated[OutputFormat, typer.Option("--format", help="File format of the results.")] = OutputFormat.png,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N photos, by path.")] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Only the photos whose photo_id stands in this text file, a line each."),
+    ] = None,
     shard: Shard = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try again what failed in an earlier run.")

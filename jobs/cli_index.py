@@ -82,6 +82,10 @@ def verify(
             "--fast", help="Compare pictures' sizes with a listing, instead of reading every picture and record."
         ),
     ] = False,
+    ids: Annotated[
+        bool,
+        typer.Option("--ids", help="Print the photo_id of every problem alone, for supir run --redo --only FILE."),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Check pictures and records against the index.
@@ -92,10 +96,13 @@ def verify(
     be listed as orphans; those of a run that was killed are adopted by the next one.
 
     Exit code 3 if there is any. Example: supir index verify restored --fast
+
+    To restore again what is damaged: supir index verify restored --ids > ids.txt, then the run's command with
+    --redo --only ids.txt.
     """
     from jobs import index as command
 
-    raise typer.Exit(exits.guarded(lambda: command.check(output, fast, json_)))
+    raise typer.Exit(exits.guarded(lambda: command.check(output, fast, ids, json_)))
 
 
 def runs(output: Output, json_: Json = False) -> None:

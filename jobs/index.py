@@ -20,6 +20,7 @@ from jobs.progress import counting
 from pipeline import compact as compaction
 from pipeline import index, verify
 from pipeline.storage import Store
+from supir_core.errors import InputError
 
 OVERVIEW = """
     select preset, preset_digest, tau_r, status, error_code, count(*) as photos,
@@ -62,15 +63,29 @@ def compact(output: str, as_json: bool) -> None:
     )
 
 
-def check(output: str, fast: bool, as_json: bool) -> int:
-    """Print every problem as it is found, then what was looked at; the exit code."""
+def check(output: str, fast: bool, ids: bool, as_json: bool) -> int:
+    """Print every problem as it is found, then what was looked at; the exit code.
+
+    Args:
+        output: where.
+        fast: as `verify.check` takes it.
+        ids: print the ids of photos alone, each once, and the rest to stderr.
+        as_json: print one JSON object.
+    """
+    if ids and as_json:
+        raise InputError("--ids and --json do not go together", hint="the JSON has every problem's photo_id")
+    printed = set[str]()
     start, store, counts = time.monotonic(), Store(output), Counter[str]()
     with Console(stderr=True).status("listing the output and reading the index"):
         stock = verify.take_stock(store)
     sys.stdout.write('{"problems": [' if as_json else "")
     with counting("objects checked") as count:
         for problem in verify.check(store, stock, fast, count):
-            if as_json:
+            if ids:
+                if problem.photo_id and problem.photo_id not in printed:
+                    printed.add(problem.photo_id)
+                    sys.stdout.write(problem.photo_id + "\n")
+            elif as_json:
                 separator = ", " if counts else ""
                 sys.stdout.write(separator + json.dumps(problem._asdict(), ensure_ascii=False))
             else:
@@ -89,7 +104,7 @@ def check(output: str, fast: bool, as_json: bool) -> int:
         sys.stdout.write("], " + json.dumps(facts)[1:] + "\n")
     else:
         found = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
-        sys.stdout.write(
+        (sys.stderr if ids else sys.stdout).write(
             f"{facts['rows']} rows, {facts['pictures']} pictures, {facts['objects']} objects, "
             f"{facts['seconds']} s: {found or 'all is as the index says'}"
             f"{' (sizes only; contents were not read)' if fast else ''}\n"
@@ -108,4 +123,4 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.0f}"
-    return str(_plain(value))
+    return str(_plain(value)).replace("\n", "\\n")

@@ -31,7 +31,7 @@ def plan(request: Request, sample: str, megapixels_per_s: float | None, as_json:
     count = _sample_size(sample)
     settings = build_settings(request)
     with Console(stderr=True).status("reading the input and the index"):
-        manifest = read_manifest(settings.input, settings.limit, settings.preset.name)
+        manifest = read_manifest(settings.input, settings.limit, settings.preset.name, settings.only)
         made = make_plan(manifest, settings)
         manifest = of_shard(manifest, settings.shard)
         left = estimate.formats(made.todo)
@@ -128,7 +128,7 @@ def _lines(facts: dict[str, Any], settings: RunSettings) -> list[str]:
         f"{'format':10}{'photos':>10}{'to do':>10}{'size':>14}",
     ]
     for extension, kind in facts["formats"].items():
-        size = "?" if kind["bytes"] is None else f"{kind['bytes'] / 1e6:,.1f} MB"
+        size = "?" if kind["bytes"] is None else _size(kind["bytes"])
         lines.append(f"{extension or 'none':10}{kind['photos']:10}{kind['todo']:10}{size:>14}")
     if others := left_to_others(facts["other_presets"]):
         lines += ["", f"note: {others}"]
@@ -155,7 +155,8 @@ def _refused(facts: dict[str, Any]) -> list[str]:
     for refusal in facts["refused"]:
         all_known = refusal["sampled"] is None or facts["sample"]["photos"] == facts["sample"]["of"]
         about = str(refusal["photos"]) if all_known else f"about {refusal['photos']} ({refusal['sampled']} sampled)"
-        lines.append(f"refused   {about}, {refusal['code']}: {refusal['message']}; such as {refusal['example']}")
+        example = refusal["example"].replace("\n", "\\n")
+        lines.append(f"refused   {about}, {refusal['code']}: {refusal['message']}; such as {example}")
     return lines
 
 
@@ -183,6 +184,10 @@ def _hours(facts: dict[str, Any], settings: RunSettings) -> list[str]:
     if facts["hours"] is not None:
         lines.append(f"          {_duration(facts['hours'])} with --workers {facts['workers']}")
     return lines
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
 
 
 def _duration(hours: float) -> str:

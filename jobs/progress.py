@@ -55,6 +55,7 @@ class RunProgress:
         self.total, self.done, self.failed, self.megapixels = total, 0, 0, 0.0
         self._style = style if style != "auto" else ("bar" if sys.stderr.isatty() else "plain")
         self._start = self._said = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first photos were finished, and how many
         columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         self._bar = Progress(*columns, console=Console(stderr=True), disable=self._style != "bar")
         self._task = self._bar.add_task(self._text(), total=total)
@@ -89,6 +90,8 @@ class RunProgress:
             self.done += restored
             self.failed += not restored
             self.megapixels += (row["width"] * row["height"] / 1e6) if restored else 0
+        if self._first is None and rows:
+            self._first = (time.monotonic(), len(rows))
         self._bar.update(self._task, completed=self.done + self.failed, description=self._text())
         if self._style == "plain" and time.monotonic() - self._said >= PLAIN_EVERY_S:
             self._line()
@@ -100,8 +103,9 @@ class RunProgress:
     def _text(self) -> str:
         finished, left = self.done + self.failed, self.left
         text = f"{self.done} done, {self.failed} failed, {left} left, {self.megapixels / self.seconds:.3g} MP/s"
-        if finished and left:
-            minutes = self.seconds / finished * left / 60
+        if self._first is not None and finished > self._first[1] and left:
+            since, before = self._first  # networks load until then
+            minutes = (time.monotonic() - since) / (finished - before) * left / 60
             text += f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
         return text
 

@@ -40,6 +40,7 @@ class Request:
     model: str
     format: str
     limit: int | None
+    only: str | None
     shard: str | None
     retry_failed: bool
     redo: bool
@@ -68,7 +69,7 @@ def run(request: Request, progress_style: str, as_json: bool) -> int:
     store, stop = Store(settings.output), Stop()
     with stop.listening():
         with console.status("reading the input"):
-            manifest = read_manifest(settings.input, settings.limit, settings.preset.name)
+            manifest = read_manifest(settings.input, settings.limit, settings.preset.name, settings.only)
         with held(store, settings, stop.interrupt):
             return _run(settings, store, manifest, stop, progress_style, as_json, console)
 
@@ -248,7 +249,8 @@ def _show(console: Console, settings: RunSettings, outcome: Outcome) -> None:
     before = f"and {plan.failed_before} before (--retry-failed tries them again)" if plan.failed_before else ""
     table.add_row("failed", str(outcome.failed_now), before)
     for code, count in summary.reasons.items():
-        table.add_row("", "", Text(f"{code}: {count}, such as {summary.examples[code]}"))
+        example = summary.examples[code].replace("\n", "\\n")
+        table.add_row("", "", Text(f"{code}: {count}, such as {example}"))
     if ignored:
         files = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
         table.add_row("ignored", str(sum(ignored.values())), Text(f"not photos: {files}"))

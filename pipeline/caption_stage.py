@@ -26,7 +26,7 @@ def captioned(photo: Row) -> Row:
     warnings = []
     try:
         text = _sidecar(photo)
-    except StorageError as error:
+    except (StorageError, ValueError) as error:
         text = ""
         warnings.append(f"caption-unreadable: {error}")
     if text:

@@ -33,6 +33,16 @@ def record_path(look: str, path: str) -> str:
     return f"records/{look}/{path}.json"
 
 
+def check_names(store: Store, look: str, path: str, format_name: str) -> None:
+    """See that a photo's results can lie in the store.
+
+    Raises:
+        StorageError: a name would be too long (`name-too-long`).
+    """
+    for name in (image_path(look, path, format_name), record_path(look, path)):
+        store.check_name(name)
+
+
 def path_of(look: str, image: str) -> str:
     """The photo's path, of which `image_path` made this."""
     return image.removeprefix(f"images/{look}/").rpartition(".")[0]

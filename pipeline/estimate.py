@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from pipeline import index, rows
+from pipeline import commit, index, rows
 from pipeline.database import TableFile, database, into_file
 from pipeline.limits import check_size
 from pipeline.photos.decode import check_name, read_header
@@ -35,7 +35,7 @@ RATE_ROWS = 10_000  # the newest rows that a rate is taken from
 
 _EXTENSION = r"lower(regexp_extract(uri, '[^/.](\.[^./]+)$', 1))"
 _FORMATS = f"""
-    select extension, count(*) as photos, sum(source_bytes) as bytes, min(uri) as example
+    select extension, count(*) as photos, sum(source_bytes) as bytes, min(photo_id) as example
     from (select *, {_EXTENSION} as extension from photos) group by extension order by photos desc, extension
 """
 _SAMPLE = f"""
@@ -176,6 +176,7 @@ def survey(
 def _sampled(settings: RunSettings, photo: Row) -> Sampled:
     megapixels = None
     try:
+        commit.check_names(Store(settings.output), settings.preset.folder, photo["path"], settings.format)
         store, name = split_uri(photo["uri"])
         size = store.size(name) if photo["source_bytes"] is None else photo["source_bytes"]
         if size is None:

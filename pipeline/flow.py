@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import pyarrow as pa
@@ -36,6 +36,7 @@ from pipeline.storage import Store
 from supir_core.errors import ClusterError, InputError
 
 ROUND_ROWS = 200_000  # the driver keeps about 1.4 KB per row and operator until an execution ends
+OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that a run starts for itself; rows take some 200 bytes there
 NO_PROGRESS_TIMEOUT_S = 12 * 3600  # an execution that waits this long for a machine is given up
 
 
@@ -60,7 +61,13 @@ def run(
         KeyboardInterrupt: a second signal.
     """
     stop, store = stop or Stop(), Store(settings.output)
-    with _cluster(settings), IndexWriter(store, settings.run, _unmark(settings, store)) as writer, stop.listening():
+    # What Ray's parts complain of, it prints to stdout, which is the caller's.
+    with (
+        redirect_stdout(sys.stderr),
+        _cluster(settings),
+        IndexWriter(store, settings.run, _unmark(settings, store)) as writer,
+        stop.listening(),
+    ):
         attempts, none_left = start_attempts(), True
         with stop.draining(
             begin_no_more=lambda: ray.get(attempts.drain.remote()),
@@ -155,7 +162,7 @@ def _cluster(settings: RunSettings) -> Iterator[None]:
             _connect(settings.address, quiet)
         else:
             with _silent_stderr():
-                ray.init(address="local", include_dashboard=False, **quiet)
+                ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # the command line shows its own, in photos

@@ -161,11 +161,12 @@ class _Lease:
         return self._read(place) not in (holder, None)
 
     def _refusal(self, holder: Holder, shards: str = "") -> InputError:
+        minutes = (self._stale_s + 1.5 * self._renew_s) / 60
         return InputError(
             f"run {holder.run} on {holder.host} (process {holder.pid}) restores preset {self._settings.preset.folder} "
             f"into {self._store.uri()}{shards} since {holder.since}",
             hint="let it finish or stop it; if its machine has died, this works "
-            f"{self._stale_s / 60:.0f} minutes later; runs of one look at the same time: --shard 1/2, --shard 2/2",
+            f"{minutes:.2g} minutes later; runs of one look at the same time: --shard 1/2, --shard 2/2",
             code="run-active",
         )
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -23,6 +26,7 @@ from supir_core.errors import InputError
 
 CAPTION_SUFFIX = ".txt"
 LISTS = (".csv", ".jsonl", ".parquet")
+_WRITTEN_OUT = re.compile("(%(25)*2E)+|%(25)*2F")  # by `safe_path`, or as if
 LIST_COLUMNS = ("uri", "photo_id", "caption", "source_version", "source_bytes", "sidecar", "prompt", "preset")
 
 
@@ -67,16 +71,19 @@ class Manifest:
     others: dict[str, int]  # photos that a list names another preset for, by its name
 
 
-def read_manifest(source: str, limit: int | None = None, preset: str | None = None) -> Manifest:
+def read_manifest(
+    source: str, limit: int | None = None, preset: str | None = None, only: str | None = None
+) -> Manifest:
     """The photos of a folder, prefix, single photo or list; of any number, as they are never in memory together.
 
     Args:
         source: a path or URI.
         limit: keep only the first photos, in the order of their ids.
         preset: leave out the photos that a list names another one for.
+        only: a text file with the ids of the photos to keep, one per line.
 
     Raises:
-        InputError: nothing there (`no-photos`), or a list that does not parse (`manifest`).
+        InputError: nothing there (`no-photos`), a list that does not parse or an id that no photo has (`manifest`).
     """
     suffix = PurePosixPath(source).suffix.lower()
     ignored: dict[str, int] = {}
@@ -90,6 +97,7 @@ def read_manifest(source: str, limit: int | None = None, preset: str | None = No
             hint=f"photos end in {', '.join(EXTENSIONS)}; a list ends in {', '.join(LISTS)}",
             code="no-photos",
         )
+    found = found if only is None else _chosen(found, only)
     found, others = (found, {}) if preset is None else _of_preset(found, preset)
     return Manifest(_in_order(found, limit), ignored, others)
 
@@ -110,6 +118,29 @@ def merge_manifests(sources: Sequence[str]) -> Manifest:
                 photos = [row | {"path": _place(row["uri"])} for row in batch.to_pylist()]
                 merged.append(rows.table(photos, rows.MANIFEST))
     return Manifest(_in_order(merged, None), dict(ignored), {})
+
+
+def _chosen(found: TableFile, only: str) -> TableFile:
+    """The photos whose ids stand in a text file."""
+    store, name = split_uri(only)
+    try:
+        ids = [line for line in store.read(name).decode("utf-8-sig").splitlines() if line]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{only} is not UTF-8", hint="it should hold a photo_id per line", code="manifest") from error
+    with database(found=found) as connection:
+        connection.register("chosen", pa.table({"photo_id": pa.array(ids, pa.string())}))
+        unknown = connection.execute(
+            "select photo_id from chosen where photo_id not in (select photo_id from found) limit 1"
+        ).fetchone()
+        if unknown:
+            raise InputError(
+                f"{only} names {unknown[0]!r}, which is no photo of the input",
+                hint="it should hold a photo_id per line, as they stand in the index",
+                code="manifest",
+            )
+        return into_file(
+            connection.sql("select * from found where photo_id in (select photo_id from chosen)"), rows.MANIFEST
+        )
 
 
 def _of_preset(found: TableFile, preset: str) -> tuple[TableFile, dict[str, int]]:
@@ -155,6 +186,15 @@ def _check_distinct(connection: Any) -> None:
         raise InputError(
             f"photo_id {other[0]!r} stands for {other[1]} and {other[2]}",
             hint="every photo needs an id of its own",
+            code="manifest",
+        )
+    other = connection.execute(
+        "select photo_id from found group by photo_id, preset having count(distinct (caption, prompt)) > 1 limit 1"
+    ).fetchone()
+    if other:
+        raise InputError(
+            f"photo_id {other[0]!r} is listed more than once, with different captions or prompts",
+            hint="list a photo once, or give each line a photo_id of its own",
             code="manifest",
         )
 
@@ -306,14 +346,32 @@ def _place(uri: str) -> str:
 
 
 def safe_path(path: str) -> str:
-    """A relative path that stays where it is put, whatever the key was: empty, `.` and `..` parts are written out."""
-    return "/".join(part if part.strip(".") else "%2E" * len(part) or "%2F" for part in path.split("/"))
+    """A relative path that stays where it is put, whatever the key was: empty, `.` and `..` parts are written out.
+
+    Keys that look written out are written out once more, so that no two have one path.
+    """
+    return "/".join(map(_safe_part, path.split("/")))
+
+
+def _safe_part(part: str) -> str:
+    if not part.strip("."):
+        return "%2E" * len(part) or "%2F"
+    return part.replace("%", "%25") if _WRITTEN_OUT.fullmatch(part) else part
 
 
 def read_caption(data: bytes) -> str:
-    """The text of a caption file as one line."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", errors="replace")
+    """The text of a caption file as one line: UTF-8, UTF-16 with its mark, or what Windows wrote before.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):
+        with suppress(UnicodeDecodeError):
+            text = data.decode(encoding)
+            break
+    else:
+        text = "\0"
+    if "\0" in text:
+        raise ValueError("the caption file is neither UTF-8 nor UTF-16")
     return " ".join(io.StringIO(text).read().split())

@@ -85,6 +85,7 @@ class RestoreStage:
     def _row(self, photo: Row) -> Row:
         photo_id = photo["photo_id"]
         try:
+            commit.check_names(self._output, self._look, photo["path"], self._settings.format)
             found = commit.find(self._output, self._look, photo["path"], photo_id)
             if found is not None and self._stands(photo, found):
                 return found  # it was committed by a worker or a run that was ended before it stood in the index

@@ -24,6 +24,7 @@ class RunSettings:
     model_digest: str
     format: str
     limit: int | None  # restore at most this many photos
+    only: str | None  # a text file with the ids of the photos to look at, one per line
     shard: str | None  # `i/n`: only every n-th photo or so, by the hash of its id
     retry_failed: bool  # also what failed in an earlier run
     redo: bool  # also what an earlier run has restored

@@ -33,6 +33,7 @@ class Stop:
         self._drained = False
         self._own_signal = False  # is on its way, from the thread that waits for what has been begun
         self._interrupted = False
+        self._depth = 0  # of blocks that listen
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -45,11 +46,13 @@ class Stop:
             yield
             return
         before = {number: signal.signal(number, self._signalled) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._depth += 1
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self._depth -= 1
+            for number, handler in before.items():  # of an inner block that is Ray's, which would end us on the spot
+                signal.signal(number, self._signalled if self._depth else handler)
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the main thread, whatever it waits for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ from pipeline.listing import s3_exists, s3_pages, try_again_when_busy
 from supir_core.errors import StorageError
 
 FETCHES_AT_ONCE = 16
+LONGEST_NAME_BYTES = 255  # of a file or folder, on all common file systems
+LONGEST_KEY_BYTES = 1024  # of an object in S3
 
 
 class Entry(NamedTuple):
@@ -94,6 +97,24 @@ class Store:
         """
         with _explained(self.uri(path)):
             return bytes(self._fs.cat_file(self._full(path), start=start, end=end))
+
+    def check_name(self, path: str) -> None:
+        """See that an object may have this path.
+
+        Raises:
+            StorageError: it is longer than the store allows (`name-too-long`).
+        """
+        longest, limit = path, LONGEST_NAME_BYTES
+        if self._local:
+            longest = max(path.split("/"), key=lambda part: len(part.encode()))
+        elif self._s3:
+            longest, limit = self._full(path).partition("/")[2], LONGEST_KEY_BYTES
+        if len(longest.encode()) > limit:
+            raise StorageError(
+                f"{longest} has {len(longest.encode())} bytes, {self.uri()} takes {limit}",
+                hint=_SHORTER,
+                code="name-too-long",
+            )
 
     def size(self, path: str) -> int | None:
         """The bytes of an object, or None where there is none."""
@@ -193,10 +214,12 @@ class Store:
         """What a listing says of an object, if it is one, and a whole one."""
         full = info["name"]
         name = full[len(self._root) + 1 :]
-        link = info.get("islink") and self._fs.isfile(full)
-        if (info["type"] != "file" and not link) or PurePosixPath(name).name.startswith(TEMPORARY):
+        if info.get("islink") and not self._fs.isdir(full):
+            # One that leads nowhere is listed, too: whoever reads it learns that nothing is there.
+            info = info | {"size": 0} | (self._fs.info(full) if self._fs.exists(full) else {}) | {"type": "file"}
+        if info["type"] != "file" or PurePosixPath(name).name.startswith(TEMPORARY):
             return None
-        return Entry(name, int(info["size"] or 0), _version(self._fs.info(full) if link else info))
+        return Entry(name, int(info["size"] or 0), _version(info))
 
     def open(self, path: str) -> Any:
         """An object as a binary file for reading, closed by the caller.
@@ -243,8 +266,8 @@ def _whole(full: str) -> Iterator[Path]:
 
 def split_uri(uri: str) -> tuple[Store, str]:
     """The store that holds one object, and the object's path in it."""
-    parent, _, name = uri.rstrip("/").rpartition("/")
-    return Store(parent or "/"), name
+    parent, slash, name = uri.rstrip("/").rpartition("/")
+    return Store(parent or slash or "."), name
 
 
 def _version(info: dict[str, Any]) -> str:
@@ -254,6 +277,8 @@ def _version(info: dict[str, Any]) -> str:
 
 
 _CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
+_SHORTER = "give the photo a shorter name, or choose another output"
+_LATER = "the store may be down or full: run again later; or AWS_ENDPOINT_URL names no store"
 _CLIENTS = ("botocore", "aiobotocore", "aiohttp")  # whose errors s3fs passes on
 _EXPLANATIONS: list[tuple[type[Exception], str, str, str]] = [
     (FileNotFoundError, "not-found", "{uri} does not exist", "check the path; for S3 the bucket must exist"),
@@ -276,6 +301,8 @@ def _explained(uri: str) -> Iterator[None]:
         for kind, code, message, hint in _EXPLANATIONS:
             if isinstance(error, kind):
                 raise StorageError(message.format(uri=uri, error=error), hint=hint, code=code) from error
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise StorageError(f"{uri}: the name is too long", hint=_SHORTER, code="name-too-long") from error
         if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS:
-            raise StorageError(f"{uri}: {error}", hint="the store may be down or full; run again later") from error
+            raise StorageError(f"{uri}: {error}", hint=_LATER) from error
         raise

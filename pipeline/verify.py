@@ -31,7 +31,7 @@ LISTED = pa.schema([("path", pa.string()), ("bytes", pa.int64())])
 SAME = ("status", "error_code", "image", "sha256", "bytes", "format", "model_digest", "source_version")
 """Columns in which a record agrees with its row."""
 NEWEST = pa.schema([rows.INDEX.field(name) for name in ("photo_id", "preset_digest", *SAME, "finished_at")])
-RECORDS = pa.schema([("path", pa.string()), ("unreadable", pa.string()), *NEWEST])
+RECORDS = pa.schema([("path", pa.string()), ("unreadable", pa.string()), ("duplicate_of", pa.string()), *NEWEST])
 PICTURES = pa.schema(
     [
         ("path", pa.string()),
@@ -43,10 +43,11 @@ PICTURES = pa.schema(
 )
 PATHS = pa.schema([("path", pa.string()), ("photo_id", pa.string())])
 
+_RECORD_OF_IMAGE = r"regexp_replace(image, '^images/(.*)\.[^.]*$', 'records/\1.json', 's')"
 _NEWEST = f"select {', '.join(NEWEST.names)} from photos"
 _PICTURES = rf"""
     select image as path, sha256, bytes, min(photo_id) as photo_id,
-           regexp_replace(image, '^images/(.*)\.[^.]*$', 'records/\1.json', 's') as record
+           {_RECORD_OF_IMAGE} as record
     from newest where status = '{rows.RESTORED}' and image is not null group by image, sha256, bytes
 """
 _ORPHANS = """
@@ -66,14 +67,19 @@ _WITHOUT_RECORD = """
 _RECORDS = "select path, '' as photo_id from listed where starts_with(path, 'records/')"
 _RECORDS_OF_NO_PICTURE = f"{_RECORDS} and md5_number(path) not in (select md5_number(record) from pictures)"
 _DIFFERENT = f"""
-    with compared as (
-        select found.path, found.unreadable, found.finished_at as found_at, newest.photo_id, newest.status as status,
-               newest.finished_at as finished_at, concat_ws(', ', {
+    with own as (
+        select *, case when status = '{rows.RESTORED}' and duplicate_of is null then path != {_RECORD_OF_IMAGE}
+                       else photo_id is not null and count(*) over (partition by photo_id, preset_digest) > 1
+                  end as strays from found),
+    compared as (
+        select found.path, found.unreadable, found.strays, found.finished_at as found_at, newest.photo_id,
+               newest.status as status, newest.finished_at as finished_at, concat_ws(', ', {
     ", ".join(f"case when found.{name} is distinct from newest.{name} then '{name}' end" for name in SAME)
 }) as columns
-        from found left join newest on md5_number(found.photo_id) = md5_number(newest.photo_id)
+        from own as found left join newest on md5_number(found.photo_id) = md5_number(newest.photo_id)
                                    and found.preset_digest = newest.preset_digest)
-    select * from compared where unreadable is not null or found_at is distinct from finished_at or columns != ''
+    select * from compared
+    where unreadable is not null or strays or found_at is distinct from finished_at or columns != ''
     order by path
 """
 
@@ -185,6 +191,7 @@ def _read_record(store: Store, path: str) -> Row:
         return {
             **texts,
             "path": path,
+            "duplicate_of": row.get("duplicate_of"),
             "bytes": None if row["bytes"] is None else int(row["bytes"]),
             "finished_at": datetime.datetime.fromisoformat(row["finished_at"]),
         }
@@ -205,6 +212,8 @@ def _judged(record: Row) -> tuple[str, str]:
     """What to say of a record that is not its row's copy."""
     if record["unreadable"] is not None:
         return "record-unreadable", record["unreadable"]
+    if record["strays"]:
+        return "orphan-record", "its photo has another one, in its own place"
     if record["photo_id"] is None or record["found_at"] > record["finished_at"]:
         return "orphan-record", "the index has no row of it; a run over its photo adopts it"
     if record["found_at"] == record["finished_at"]:

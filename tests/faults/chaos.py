@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ from pipeline.storage import Store
 from supir_core.presets import load_preset
 from tests.conftest import ENVIRONMENT
 from tests.faults.processes import named
-from tests.faults.promise import Kept, look_at
+from tests.faults.promise import look_at
 from tests.pipeline.photographs import jpeg
 from tests.pipeline.pretend import POISON, SLEEP, Pretend
 from tests.pipeline.runs import TINY
@@ -49,22 +49,24 @@ class Form(NamedTuple):
 
     deeds: dict[str, int]
     faults: Faults
+    limit_s: float  # of a photo, and longer than the store keeps one waiting
 
 
 LONG = Form(
     {"restore worker": 8, "caption worker": 2, "driver": 5, "attempts": 1, "node": 2},
     Faults(slow_down=0.3, reset=0.02, lost=0.02, cut=0.02, stall=0.01),
+    limit_s=60.0,
 )
 SHORT = Form(  # each refused request waits longer and longer: with 30 % of them a photo takes seven seconds
     {"restore worker": 3, "caption worker": 1, "driver": 3, "node": 1},
     Faults(slow_down=0.1, reset=0.02, lost=0.02, cut=0.02, stall=0.01),
+    limit_s=20.0,
 )
 NODE_IS_BACK_AFTER = 0.1  # of the photos
 EARLY = 0.05  # of the photos: captions are soon done, but a driver that starts again begins with them again
 LAST = 0.5  # of the photos have been begun: what comes later finds nothing to kill
 ACTORS = {"restore worker": "MapBatches(RestoreStage)", "caption worker": "MapBatches(CaptionStage)"}
 BATCH_S = 0.05
-LIMIT_S = 20.0  # of a photo
 POISONED = f"5/{POISON}.jpg"  # late, when the drivers have been killed: every run that comes to it tries it three times
 RUNS = 20  # of one look, at most
 SMALL = {"num_cpus": 2, "object_store_memory": 100 * 2**20}  # of a node; the CPUs are numbers to Ray's scheduler
@@ -186,7 +188,7 @@ def one(seed: int, count: int, form: Form, store: Gateway | None, folder: Path) 
         (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
         if store is not None and where.between is not None:
             os.environ.update(store._replace(endpoint=where.between.endpoint).environment())
-        looks, done, extra = disturbed(where, folder, schedule(dice, form.deeds), dice, len(names) * len(LOOKS))
+        looks, done, extra = disturbed(where, folder, form, dice, len(names) * len(LOOKS))
         _direct(store)
         presets = [load_preset("demo", [*TINY, *changes]) for changes in LOOKS]
         kept = look_at(where.source, where.output, presets)
@@ -195,8 +197,8 @@ def one(seed: int, count: int, form: Form, store: Gateway | None, folder: Path) 
             broken["originals changed"] = ["some"]
         if leases := [entry.path for entry in Store(where.output).entries("runs/leases")]:
             broken["leases left"] = leases
-        if innocents(kept):
-            broken["given up"] = innocents(kept)
+        if innocents := given_up(where, {*rows.TRANSIENT, "timed-out"}):
+            broken["given up"] = innocents
         faults = dict(where.between.counts) if where.between else {}
         begun = sum((Pretend(look.journal).begun() for look in looks), Counter[str]())
     return {
@@ -211,19 +213,25 @@ def one(seed: int, count: int, form: Form, store: Gateway | None, folder: Path) 
     }  # fmt: skip
 
 
-def innocents(kept: Kept) -> list[str]:
-    """Photos that failed in passing and may be tried again, but for the one that always kills its worker."""
-    return [photo for photo in kept.again if POISON not in photo]
+def given_up(where: Place, reasons: Collection[str]) -> list[str]:
+    """Photos that failed for one of these reasons, but for the two whose own fault it is."""
+    failed = index.query(Store(where.output), "select photo_id, error_code from photos where status = 'failed'")
+    found = [row["photo_id"] for row in failed.to_pylist() if row["error_code"] in reasons]
+    return [photo for photo in found if POISON not in photo and SLEEP not in photo]
 
 
 def disturbed(
-    where: Place, folder: Path, due: list[Deed], dice: random.Random, total: int
+    where: Place, folder: Path, form: Form, dice: random.Random, total: int
 ) -> tuple[list[Look], Counter[str], int]:
     """Run both looks to their end through a seed's deeds; then whatever was hit by chance is tried again in peace."""
+    due = schedule(dice, form.deeds)
     cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "num_gpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(**SMALL, num_gpus=2) for _ in range(2)]
-        looks = [look_of(where, folder, number, changes, cluster.address) for number, changes in enumerate(LOOKS)]
+        looks = [
+            look_of(where, folder, number, changes, form.limit_s, cluster.address)
+            for number, changes in enumerate(LOOKS)
+        ]
         done, start = Counter[str](), time.monotonic()
         try:
             while not all(look.done for look in looks):
@@ -238,7 +246,7 @@ def disturbed(
                         break
                 time.sleep(0.2)
             extra = 0
-            while extra < 3 and _left(where):
+            while extra < 3 and given_up(where, rows.TRANSIENT):
                 extra += 1
                 for look in looks:
                     look.done, look.process = False, None
@@ -256,15 +264,10 @@ def disturbed(
     return looks, done, extra
 
 
-def _left(where: Place) -> bool:
-    failed = index.query(Store(where.output), "select photo_id, error_code from photos where status = 'failed'")
-    return any(row["error_code"] in rows.TRANSIENT and POISON not in row["photo_id"] for row in failed.to_pylist())
-
-
-def look_of(where: Place, folder: Path, number: int, changes: list[str], address: str) -> Look:
+def look_of(where: Place, folder: Path, number: int, changes: list[str], limit_s: float, address: str) -> Look:
     journal = folder / f"journal-{number}"
     settings = {
-        "address": address, "workers": 2, "gpus_per_worker": 1.0, "photos_per_batch": 8, "photo_timeout_s": LIMIT_S,
+        "address": address, "workers": 2, "gpus_per_worker": 1.0, "photos_per_batch": 8, "photo_timeout_s": limit_s,
     }  # fmt: skip
     more = {"settings": settings, "look": changes, "pretend": {"names": str(folder / "names.json")}}
     words = [where.source, where.output, journal, BATCH_S, json.dumps(more)]

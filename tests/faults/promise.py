@@ -34,7 +34,6 @@ class Kept(NamedTuple):
     restored: int
     duplicates: int  # of these, those that show the picture of another photo
     failed: dict[str, int]  # by reason
-    again: list[str]  # failed for a reason that may have passed
     lost: list[str]  # not in the index
     twice: list[str]  # restored by more than one row, or more than once in the view
     wrong: list[str]  # the picture is not there, or not the recorded one
@@ -44,7 +43,7 @@ class Kept(NamedTuple):
     @property
     def broken(self) -> dict[str, list[str]]:
         """Where the promise does not hold."""
-        return {name: found for name in Kept._fields[5:] if (found := getattr(self, name))}
+        return {name: found for name in Kept._fields[4:] if (found := getattr(self, name))}
 
 
 def look_at(source: str, output: str, looks: Sequence[Preset]) -> Kept:
@@ -54,7 +53,7 @@ def look_at(source: str, output: str, looks: Sequence[Preset]) -> Kept:
     parts = [pq.read_table(io.BytesIO(store.read(entry.path))) for entry in store.entries("index")]
     every_row = pa.concat_tables(parts)
     view = index.query(store, "select * from photos").to_pylist()
-    kept = Kept(len(ids) * len(looks), 0, 0, {}, [], [], [], [], [], [])
+    kept = Kept(len(ids) * len(looks), 0, 0, {}, [], [], [], [], [])
     with duckdb.connect() as connection:
         connection.register("every_row", every_row)
         more_than_once = connection.execute(
@@ -80,7 +79,6 @@ def _one_look(store: Store, look: str, ids: dict[str, str], found: dict[str, Row
     strange += sorted(records - {commit.record_path(look, path) for path in ids.values()})
     failed = {photo: row["error_code"] for photo, row in found.items() if row["status"] != rows.RESTORED}
     lists = (
-        [photo for photo, code in failed.items() if code in rows.TRANSIENT],
         [photo for photo in ids if photo not in found],
         sorted(twice), wrong, unproved, strange,
     )  # fmt: skip

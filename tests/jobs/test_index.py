@@ -120,6 +120,20 @@ def test_verify(tmp_path: Path) -> None:
     assert summary.endswith(" s: 2 changed")
 
 
+def test_verify_names_the_photos_to_restore_again(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    index_rows(store, "r1", *(commit_row(store, name, b"x") for name in ("a.jpg", "b.jpg", "c.jpg")))
+    store.write(f"images/{LOOK}/b.jpg.png", b"changed")
+    store.remove(f"images/{LOOK}/c.jpg.png")
+    store.remove(f"records/{LOOK}/c.jpg.json")
+    store.write(f"images/{LOOK}/d.jpg.png", b"nobody's")
+    result = invoke("index", "verify", tmp_path, "--ids")
+    assert result.exit_code == 3
+    assert result.stdout.splitlines() == ["b.jpg", "c.jpg"]
+    assert "3 rows" in result.stderr
+    assert invoke("index", "verify", tmp_path, "--ids", "--json").exit_code == 2
+
+
 def test_verify_as_json(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     index_rows(store, "r1", commit_row(store, "a.jpg", b"a"))

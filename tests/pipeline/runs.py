@@ -39,6 +39,7 @@ def settings_for(source: str | Path, output: str | Path, **changes: Any) -> RunS
         "limit": None,
         "shard": None,
         "retry_failed": False,
+        "only": None,
         "redo": False,
         "max_megapixels": 100.0,
         "photo_timeout_s": None,

@@ -49,6 +49,13 @@ def test_a_caption_that_cannot_be_read_is_a_warning(tmp_path: Path) -> None:
     assert row["warnings"][0].startswith("caption-unreadable: ")
 
 
+def test_a_caption_that_is_no_text_is_a_warning(tmp_path: Path) -> None:
+    put(tmp_path, {"a.txt": bytes(10)})
+    row = captioned(photo(tmp_path))
+    assert (row["caption"], row["caption_source"]) == ("", "none")
+    assert row["warnings"][0].startswith("caption-unreadable: ")
+
+
 @pytest.mark.parametrize("uri", ["floppy://a/b.jpg", "/", "..", "/photos/.."])
 def test_an_impossible_uri_is_left_to_the_restore_stage(uri: str) -> None:
     """Whatever a list holds, this stage never ends the run."""

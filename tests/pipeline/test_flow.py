@@ -194,7 +194,9 @@ def test_wrong_weights_end_the_run(small: RunSettings) -> None:
     assert (error.value.code, error.value.hint) == ("weights-damaged", "fetch it again")
 
 
-def test_a_photo_that_kills_its_worker_is_given_up_and_its_neighbours_are_restored(tmp_path: Path) -> None:
+def test_a_photo_that_kills_its_worker_is_given_up_and_its_neighbours_are_restored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     put(tmp_path / "in", {f"{n}.jpg": jpeg(n) for n in range(8)} | {"4-poison.jpg": jpeg(99)})
     orders = Pretend(tmp_path / "journal", seconds=0.1)
     restore(settings_for(tmp_path / "in", tmp_path / "out", photos_per_batch=2), orders)
@@ -205,6 +207,7 @@ def test_a_photo_that_kills_its_worker_is_given_up_and_its_neighbours_are_restor
     }
     assert orders.begun()["4-poison.jpg"] == MAX_ATTEMPTS
     assert len(raw_rows(tmp_path / "out")) == 9
+    assert capsys.readouterr().out == "", "Ray's words on dead workers do not belong to what a script reads"
 
 
 def finished_at(found: dict[str, Row]) -> dict[str, object]:

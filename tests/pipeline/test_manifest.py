@@ -148,6 +148,7 @@ def test_numbers_in_a_list_are_text(tmp_path: Path, suffix: str) -> None:
         ("number.jsonl", '{"uri": 5}', "manifest", "without a uri"),
         ("text.parquet", "uri\na.jpg\n", "manifest", "does not parse"),
         ("twice.csv", "uri,photo_id\na.jpg,1\nb.jpg,1\n", "manifest", "stands for"),
+        ("captions.csv", "uri,caption\na.jpg,x\na.jpg,\n", "manifest", "more than once"),
         ("schemes.csv", "uri\ns3://x/b.jpg\ngs://x/b.jpg\n", "manifest", "both be written to x/b.jpg"),
     ],
 )
@@ -185,6 +186,16 @@ def test_no_key_leaves_the_output(key: str) -> None:
     assert str(PurePosixPath("/output", path)).startswith("/output")
 
 
+@given(st.lists(st.text(st.sampled_from(".%2EF5/"), max_size=12), min_size=2, max_size=2, unique=True))
+def test_no_two_keys_have_one_place(keys: list[str]) -> None:
+    assert safe_path(keys[0]) != safe_path(keys[1])
+
+
+def test_dots_and_written_out_dots_in_one_folder(tmp_path: Path) -> None:
+    put(tmp_path, {".../p.jpg": "", "%2E%2E%2E/p.jpg": ""})
+    assert len(set(column(read_manifest(str(tmp_path)), "path").values())) == 2
+
+
 @given(st.lists(st.text(st.sampled_from("ab.é "), min_size=1, max_size=5), min_size=1, max_size=4))
 def test_ordinary_paths_stay_as_they_are(parts: list[str]) -> None:
     ordinary = "/".join("x" + part for part in parts)
@@ -209,9 +220,27 @@ def test_a_uri_that_names_no_file(tmp_path: Path, uri: str) -> None:
         (b"\xef\xbb\xbfA  boy\r\n with a dog.\n", "A boy with a dog."),
         ("größe".encode(), "größe"),
         ("größe".encode("cp1252"), "größe"),
+        ("größe".encode("utf-16"), "größe"),
+        ("größe".encode("utf-16-be").join([b"\xfe\xff", b""]), "größe"),
         (b"", ""),
         (b" \n\n", ""),
     ],
 )
 def test_captions_are_one_line(data: bytes, text: str) -> None:
     assert read_caption(data) == text
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x80bad!", b"\x81\x8d", "größe".encode("utf-16-le"), bytes(10)])
+def test_what_is_no_text_is_no_caption(data: bytes) -> None:
+    with pytest.raises(ValueError, match="neither UTF-8 nor UTF-16"):
+        read_caption(data)
+
+
+def test_only_the_photos_that_a_file_names(tmp_path: Path) -> None:
+    put(tmp_path / "in", {"a.jpg": "", "b c.jpg": "", "sub/d.jpg": ""})
+    put(tmp_path, {"ids.txt": "sub/d.jpg\r\n\nb c.jpg\n", "wrong.txt": "a.jpg\nx.jpg\n", "binary.txt": b"\xff\xfe"})
+    assert ids(read_manifest(str(tmp_path / "in"), only=str(tmp_path / "ids.txt"))) == ["b c.jpg", "sub/d.jpg"]
+    for name, says in (("wrong.txt", "x.jpg"), ("binary.txt", "UTF-8")):
+        with pytest.raises(InputError, match=says) as error:
+            read_manifest(str(tmp_path / "in"), only=str(tmp_path / name))
+        assert error.value.code == "manifest"

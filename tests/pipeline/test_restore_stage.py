@@ -51,11 +51,12 @@ def test_each_failure_is_one_photos(tmp_path: Path, attempts: Any) -> None:
     """A bug, too little memory, too large for the limits: neighbours in the same batch are restored."""
     put(tmp_path / "in", {f"{n}.jpg": jpeg(n) for n in range(4)})
     put(tmp_path / "in", {"fault.jpg": jpeg(21), "hunger.jpg": jpeg(22), "large.jpg": jpeg(0, 300, 300)})
-    put(tmp_path / "in", {"long.jpg": encoded(picture(16, 8200))})
+    put(tmp_path / "in", {"long.jpg": encoded(picture(16, 8200)), f"{'n' * 250}.jpg": jpeg(23)})
     settings = settings_for(tmp_path / "in", tmp_path / "out", photos_per_batch=8, max_megapixels=0.3, format="webp")
     found = finished(settings, attempts, Pretend(seconds=0.2))
     assert codes(found) == {
         **{f"{n}.jpg": None for n in range(4)},
+        f"{'n' * 250}.jpg": "name-too-long",
         "fault.jpg": "internal-error",
         "hunger.jpg": "out-of-memory",
         "large.jpg": "too-large",

@@ -199,6 +199,34 @@ def test_links_to_photos_are_photos(tmp_path: Path) -> None:
     assert store.read("link.jpg") == b"photo"
 
 
+def test_a_link_that_leads_nowhere_is_listed_and_says_so_when_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "round").symlink_to(tmp_path / "folder")
+    store = Store(str(tmp_path))
+    assert [entry.path for page in store.pages() for entry in page] == ["gone.jpg"]
+    with pytest.raises(StorageError) as error:
+        store.read("gone.jpg")
+    assert error.value.code == "not-found"
+
+
+def test_a_bare_name_lies_in_the_folder_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store, name = split_uri("list.csv")
+    assert (store.uri(name), name) == (str(tmp_path / "list.csv"), "list.csv")
+    assert split_uri("/list.csv")[0].uri("list.csv") == "/list.csv"
+
+
+def test_names_that_are_too_long(tmp_path: Path) -> None:
+    store, fits, too_long = Store(str(tmp_path)), f"a/{'é' * 127}/b", f"a/{'é' * 128}/b"
+    store.check_name(fits)
+    store.write(fits, b"")
+    for refused in (store.check_name, lambda path: store.write(path, b"")):
+        with pytest.raises(StorageError) as error:
+            refused(too_long)
+        assert error.value.code == "name-too-long"
+
+
 def test_a_home_folder_is_found() -> None:
     assert Store("~/photos").uri() == str(Path.home() / "photos")
 

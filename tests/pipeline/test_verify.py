@@ -159,7 +159,7 @@ def test_a_record_that_says_something_else(store: Store) -> None:
 @both
 def test_rows_may_share_a_picture(store: Store, fast: bool) -> None:
     """Of photos with the same content one is restored; the others' rows point at its picture."""
-    index_rows(store, "r2", commit_row(store, "copy.jpg", None, status=rows.RESTORED, error_code=None, **shared(store)))
+    index_rows(store, "r2", commit_row(store, "copy.jpg", None, status=rows.RESTORED, **shared(store)))
     assert problems(store, fast) == []
     store.remove(f"images/{LOOK}/a.jpg.png")
     assert found(store, fast) == [("missing", f"images/{LOOK}/a.jpg.png")]
@@ -167,7 +167,16 @@ def test_rows_may_share_a_picture(store: Store, fast: bool) -> None:
 
 def shared(store: Store) -> rows.Row:
     record = json.loads(store.read(f"records/{LOOK}/a.jpg.json"))
-    return {name: record[name] for name in ("image", "bytes", "sha256")}
+    return {"error_code": None, "duplicate_of": "a.jpg"} | {name: record[name] for name in ("image", "bytes", "sha256")}
+
+
+@both
+@pytest.mark.parametrize("photo", ["a.jpg", "half.jpg"])
+def test_a_record_that_was_copied_elsewhere(store: Store, photo: str, fast: bool) -> None:
+    elsewhere = f"records/{LOOK}/sub [x]/elsewhere.jpg.json"
+    store.write(elsewhere, store.read(f"records/{LOOK}/{photo}.json"))
+    assert ("orphan-record", elsewhere) in found(store, fast)
+    assert ("orphan-record", f"records/{LOOK}/a.jpg.json") not in found(store, fast)
 
 
 def test_older_rows_do_not_matter(store: Store) -> None:

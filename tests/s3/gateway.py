@@ -8,11 +8,11 @@ starts them, and end with it. Needs Debian's packages radosgw, ceph-mon, ceph-os
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -170,8 +170,10 @@ def _wait_for(endpoint: str, folder: Path) -> None:
 
 
 def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("folder", metavar="DIR", nargs="?", help="default: one that is removed at the end")
     with tempfile.TemporaryDirectory() as elsewhere:
-        folder = Path(sys.argv[1] if len(sys.argv) > 1 else elsewhere).resolve() / uuid.uuid4().hex
+        folder = Path(options.parse_args().folder or elsewhere).resolve() / uuid.uuid4().hex
         with gateway(folder) as store:
             for name, value in store.environment().items():
                 print(f"export {name}={value}", flush=True)

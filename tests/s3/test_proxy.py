@@ -103,7 +103,7 @@ def test_a_large_object_that_is_cut_off_is_read_again(between: Proxy, bucket: st
 def test_what_another_has_written_is_told_apart_from_a_lost_answer(between: Proxy, bucket: str) -> None:
     """Of two writers at once one commits, and both see the same record."""
     store = Store(f"s3://{bucket}/out")
-    between.faults = Faults(lost=0.5)
+    between.faults = Faults(lost=0.2)
 
     def write(name: str, writer: int) -> Row:
         row = finished(name) | {"run": f"run {writer}"}
