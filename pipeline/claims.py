@@ -51,18 +51,22 @@ def make(store: Store, look: str, work: str, claim: Claim, over: Claim | None) -
         over: what `find` said, of which it is known that it does not hold.
     """
     place, text = _place(look, work), json.dumps(claim._asdict(), ensure_ascii=False).encode()
-    tag = None if over is None else store.tag(place)
-    if over is None or find(store, look, work) in (over, None):
-        store.write_if(place, text, tag)
+    if over is None and store.write_if(place, text, None):
+        return
+    for _ in range(2):  # the second time if what was found has been withdrawn since
+        tag = store.tag(place)
+        if find(store, look, work) not in (over, None) or store.write_if(place, text, tag):
+            return
 
 
 def withdraw(store: Store, look: str, row: Row) -> None:
-    """Remove the claim that names this row's photo for this row's work, before its picture is overwritten."""
+    """End the claim that names this row's photo for this row's work, before its picture is overwritten."""
     if row.get("source_sha256") is None:
         return
-    claim = find(store, look, work_of(row))
+    place = _place(look, work_of(row))
+    tag, claim = store.tag(place), find(store, look, work_of(row))
     if claim is not None and claim.photo_id == row["photo_id"]:
-        store.remove(_place(look, work_of(row)))
+        store.write_if(place, b"{}", tag)  # not removed: another photo may be making its claim just now
 
 
 def _place(look: str, work: str) -> str:

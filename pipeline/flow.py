@@ -35,7 +35,7 @@ from pipeline.stopping import Stop, Unfinished
 from pipeline.storage import Store
 from supir_core.errors import ClusterError, InputError
 
-ROUND_ROWS = 200_000  # the driver keeps about 1.4 KB per row and operator until an execution ends
+ROUND_ROWS = 200_000  # the driver keeps about 5 KB per row until an execution ends
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that a run starts for itself; rows take some 200 bytes there
 NO_PROGRESS_TIMEOUT_S = 12 * 3600  # an execution that waits this long for a machine is given up
 

@@ -149,6 +149,8 @@ class RestoreStage:
             else:
                 row = duplicates.point_at(first, row)
             row["status"] = rows.RESTORED
+        except ray.exceptions.RayError:  # the actor of attempts has gone, and with it the run: no fault of the photo's
+            raise
         except Exception as error:
             row |= _failure(error)
         row = self._committed(photo, row, picture, clock)

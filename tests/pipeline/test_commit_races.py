@@ -201,3 +201,24 @@ def test_a_claim_of_another_photo_stays(tmp_path: Path) -> None:
     assert claims.find(store, LOOK, work) == claim, "the first one stands"
     claims.make(store, LOOK, work, claims.Claim(PATH, PATH, "2"), claim)
     assert claims.find(store, LOOK, work) == claims.Claim(PATH, PATH, "2"), "unless it is known not to hold"
+
+
+@pytest.mark.parametrize("first", ["withdraw", "make"])
+@pytest.mark.parametrize("step", range(5))
+def test_a_claim_is_taken_over_while_it_is_withdrawn(tmp_path: Path, first: str, step: int) -> None:
+    """Whichever of the two comes in between, before any operation of the other: the new claim stands."""
+    store = Store(str(tmp_path))
+    old, mine = put(store, "1"), claims.Claim("twin.jpg", "twin.jpg", "2")
+    work, theirs = claims.work_of(old), claims.Claim(PATH, PATH, "1")
+    claims.make(store, LOOK, work, theirs, None)
+
+    def withdraw(store: Store) -> None:
+        claims.withdraw(store, LOOK, old)
+
+    def make(store: Store) -> None:
+        claims.make(store, LOOK, work, mine, theirs)
+
+    outer, inner = (withdraw, make) if first == "withdraw" else (make, withdraw)
+    outer(Meddled(str(tmp_path), before=lambda n: inner(store) if n == step else None))
+    inner(store)
+    assert claims.find(store, LOOK, work) == mine

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 from PIL import Image
 
@@ -329,3 +330,21 @@ def test_a_run_that_is_being_ended_leaves_what_it_has_not_begun(tmp_path: Path, 
     found = again(settings, attempts, Pretend())
     assert {key: row["status"] for key, row in found.items()} == {"a.jpg": rows.RESTORED, "b.jpg": rows.LEFT}
     assert len(list((tmp_path / "out" / "records").rglob("*.json"))) == 1
+
+
+def test_a_photo_does_not_fail_because_its_run_was_killed(tmp_path: Path, attempts: Any) -> None:
+    """Workers outlive a killed driver by seconds, and the actor that counts attempts by less."""
+
+    class Fatal:
+        def __call__(self, settings: RunSettings) -> Fatal:
+            return self
+
+        def restore(self, photos: Sequence[Photo]) -> list[Restored]:
+            ray.kill(attempts)
+            return [Restored(torch.zeros(1, 3, 64, 64), []) for _ in photos]
+
+    put(tmp_path / "in", {"a.jpg": jpeg(1)})
+    settings = settings_for(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(ray.exceptions.RayError):
+        finished(settings, attempts, Fatal())
+    assert not list((tmp_path / "out").rglob("*.json")), "no record, so that the next run begins it"
