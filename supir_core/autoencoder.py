@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,13 @@ from supir_core.networks.vae import Encoder, Posterior, Vae
 
 MAPS_AT_ONCE = 4  # feature maps of the largest size that a whole run holds at its peak
 DEFAULT_BUDGET_BYTES = 4 * 2**30
+
+
+class Stage1(NamedTuple):
+    """A photo after the degradation-robust encoder."""
+
+    z_control: Tensor  # (1, 4, h, w) what the control branch sees
+    x_stage1: Tensor  # (1, 3, H, W) the cleaned, soft picture
 
 
 class Autoencoder:
@@ -31,6 +39,18 @@ class Autoencoder:
         parameter = next(vae.parameters())
         self._vae, self._scale, self._budget = vae, latent_scale, budget_bytes
         self._device, self._dtype = parameter.device, parameter.dtype
+
+    def stage1(self, x_lq: Tensor, clean: str = "denoise") -> Stage1:
+        """What control, pull, colours and captions start from.
+
+        Args:
+            x_lq: (1, 3, H, W) in [-1, 1], sides multiples of 64.
+            clean: `denoise`, or `none` to take the photo as it is.
+        """
+        if clean == "none":
+            return Stage1(self.encode(x_lq).mean, x_lq.to(self._device))
+        z_control = self.encode_degraded(x_lq)
+        return Stage1(z_control, self.decode(z_control))
 
     def encode_degraded(self, x: Tensor) -> Tensor:
         """The clean latent (1, 4, h, w) behind a degraded picture (1, 3, H, W), float32, times the scale."""

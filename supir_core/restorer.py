@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from supir_core import image
-from supir_core.autoencoder import Autoencoder, default_budget_bytes
+from supir_core.autoencoder import Autoencoder, Stage1, default_budget_bytes
 from supir_core.brownian import BrownianPath
 from supir_core.color import COLOR_FIXES
 from supir_core.compiled import Compiled
 from supir_core.conditioning import Conditioning, condition, join_prompt
 from supir_core.cost import network_cost
 from supir_core.denoiser import Denoiser, Subject, denoise_together, latent_tiling
-from supir_core.errors import InputError, PhotoError
+from supir_core.errors import PhotoError
 from supir_core.memory import free_memory, is_out_of_memory
 from supir_core.models import DEMO_MODEL
 from supir_core.networks.text import PROMPT_TOKENS
@@ -38,6 +38,7 @@ from supir_core.presets import Preset
 from supir_core.samplers import Sampler, dpmpp_2m_sde, euler, run_together
 from supir_core.schedule import ddpm_sigmas, karras_sigmas
 from supir_core.sizes import SizePlan, planned
+from supir_core.tile_captions import caption_windows, per_window
 from supir_core.weights import Networks, load_networks
 
 PROMPTS_KEPT = 256  # encoded prompts; the negative one is in every photo
@@ -51,6 +52,7 @@ class Photo:
     pixels: np.ndarray  # (H, W, 3) uint8, sRGB, upright
     preset: Preset
     caption: str = ""
+    tile_captions: tuple[str, ...] = ()  # instead of it: one per window of `caption_windows`
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Job:
     """One photo as the networks see it."""
 
     x_lq: Tensor  # (1, 3, H, W) in [-1, 1], sides multiples of 64
-    captions: tuple[str, ...]  # one, or one per window of the latent grid
+    captions: tuple[str, ...]  # one, or one per window of `caption_windows`
     preset: Preset
     noise: Noise
 
@@ -68,13 +70,6 @@ class Restored(NamedTuple):
 
     image: Tensor  # (1, 3, height, width) float32 in [-1, 1], on the CPU
     warnings: list[str]  # what a user should know of it: `prompt-truncated`, `negative-prompt-truncated`
-
-
-class Stage1(NamedTuple):
-    """A photo after the degradation-robust encoder."""
-
-    z_control: Tensor  # (1, 4, h, w) what the control branch sees
-    x_stage1: Tensor  # (1, 3, H, W) the cleaned, soft picture
 
 
 @dataclass(frozen=True)
@@ -151,7 +146,7 @@ class Restorer:
         jobs = [
             Job(
                 image.to_tensor(photo.pixels, size.network_height, size.network_width),
-                (photo.caption,),
+                photo.tile_captions or (photo.caption,),
                 photo.preset,
                 photo_noise(photo.key, photo.preset.sampling.seed),
             )
@@ -195,25 +190,17 @@ class Restorer:
             x_lq: (1, 3, H, W) in [-1, 1], sides multiples of 64.
             clean: `denoise`, or `none` to take the photo as it is.
         """
-        if clean == "none":
-            return Stage1(self._autoencoder.encode(x_lq).mean, x_lq.to(self._device))
-        z_control = self._autoencoder.encode_degraded(x_lq)
-        return Stage1(z_control, self._autoencoder.decode(z_control))
+        return self._autoencoder.stage1(x_lq, clean)
 
     def _prepare(self, job: Job) -> _Prepared:
         z_control, x_stage1 = self.preview(job.x_lq, job.preset.stage1.clean)
         posterior = self._autoencoder.encode(x_stage1)
         z_center = posterior.sample(job.noise("posterior", posterior.mean.shape).to(self._device))
         tiling = latent_tiling(z_control, job.preset.tile, self._window_cost)
-        if len(job.captions) not in (1, len(tiling.windows)):
-            raise InputError(
-                f"{len(job.captions)} captions for {len(tiling.windows)} windows",
-                hint="give one, or one per window",
-                code="captions",
-            )
+        captions = per_window(job.captions, tiling.windows, caption_windows(job.preset.tile, *z_control.shape[-2:]))
         text = job.preset.text
         tokenizer = self.networks.text.tokenizer
-        prompts = [join_prompt(tokenizer, caption, text.positive) for caption in job.captions]
+        prompts = [join_prompt(tokenizer, caption, text.positive) for caption in captions]
         cond, uncond = self._condition([prompt for prompt, _ in prompts]), self._condition([text.negative])
         subject = self._denoiser.subject(z_control, cond, uncond, job.preset, tiling)
         warnings = ["prompt-truncated"] if any(truncated for _, truncated in prompts) else []

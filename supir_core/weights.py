@@ -7,18 +7,28 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from supir_core import lora
 from supir_core.checkpoint import FLOATS, is_finite, some
 from supir_core.errors import WeightsError
 from supir_core.models import CONFIG_FILE, DEMO_MODEL, model_sources, packed_files, read_dims
 from supir_core.networks.dims import ModelDims
+from supir_core.networks.vae import Vae
 from supir_core.parts import PREFIXES, UNUSED_KEYS, Networks, Shape, build_networks, is_unused, wanted
 from supir_core.precision import Precision
 from supir_core.published import Source, open_source
 
-__all__ = ["PREFIXES", "UNUSED_KEYS", "Networks", "build_networks", "check_model", "formula_tensor", "load_networks"]
+__all__ = [
+    "PREFIXES",
+    "UNUSED_KEYS",
+    "Networks",
+    "build_networks",
+    "check_model",
+    "formula_tensor",
+    "load_networks",
+    "load_vae",
+]
 
 
 def load_networks(model: str, device: torch.device, precision: Precision) -> Networks:
@@ -38,11 +48,22 @@ def load_networks(model: str, device: torch.device, precision: Precision) -> Net
     """
     networks, source = _checked(model)
     for name, module in networks.components().items():
-        dtype = precision.dtype_of(name)
-        state = {key: source.read(PREFIXES[name] + key, device, dtype) for key in module.state_dict()}
-        module.load_state_dict(state, assign=True)
-        precision.settle(name, module)
+        _fill(name, module, source, device, precision)
     return networks
+
+
+def load_vae(model: str, device: torch.device, precision: Precision) -> Vae:
+    """The autoencoder of a model alone, as `load_networks` loads it."""
+    networks, source = _checked(model)
+    _fill("vae", networks.vae, source, device, precision)
+    return networks.vae
+
+
+def _fill(name: str, module: nn.Module, source: _Files | _Formula, device: torch.device, precision: Precision) -> None:
+    dtype = precision.dtype_of(name)
+    state = {key: source.read(PREFIXES[name] + key, device, dtype) for key in module.state_dict()}
+    module.load_state_dict(state, assign=True)
+    precision.settle(name, module)
 
 
 def check_model(model: str) -> None:
