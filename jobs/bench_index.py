@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from pipeline import rows
+from pipeline.captioning import Captioning
 from pipeline.compact import compact
 from pipeline.database import TableFile, database
 from pipeline.manifest import Manifest
@@ -89,10 +90,10 @@ def plan() -> None:
     """In the process of its own: plan over the folder in `sys.argv`, and print what it took."""
     folder = Path(sys.argv[1])
     settings = RunSettings(
-        run="bench", input="", output=str(folder), preset=load_preset("demo"), model="", model_digest="bench",
-        format="png", limit=None, only=None, shard=None, retry_failed=False, redo=False, max_megapixels=1,
-        photo_timeout_s=None, address=None, workers=None, gpus_per_worker=None, photos_per_batch=1, tile_batch=1,
-        device=None, dtype=None, compiled=False,
+        run="bench", input="", output=str(folder), preset=load_preset("demo"), captioning=Captioning(), model="",
+        model_digest="bench", format="png", limit=None, only=None, shard=None, retry_failed=False, redo=False,
+        max_megapixels=1, photo_timeout_s=None, address=None, workers=None, gpus_per_worker=None, photos_per_batch=1,
+        tile_batch=1, device=None, dtype=None, compiled=False, allow_download=False,
     )  # fmt: skip
     start = time.monotonic()
     planned = make_plan(Manifest(TableFile(rows.MANIFEST, folder / "manifest.parquet"), {}, {}), settings)

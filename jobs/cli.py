@@ -10,6 +10,7 @@ import typer
 from jobs import cli_index, exits
 from jobs.cli_bench import bench_app
 from jobs.options import (
+    AllowDownload,
     Compiled,
     Device,
     Dtype,
@@ -108,6 +109,7 @@ def run(
     device: Device = None,
     dtype: Dtype = None,
     compiled: Compiled = False,
+    allow_download: AllowDownload = False,
     progress: Annotated[ProgressStyle, typer.Option(help="bar, plain lines for logs, none.")] = ProgressStyle.auto,
     json_: Json = False,
 ) -> None:
@@ -195,6 +197,7 @@ def restore(
 
 app.add_typer(cli_index.app, name="index")
 app.command()(cli_index.runs)
+app.command()(cli_index.captions)
 
 
 @presets_app.command("list")

@@ -114,3 +114,25 @@ def runs(output: Output, json_: Json = False) -> None:
     from jobs import runs as command
 
     raise typer.Exit(exits.guarded(lambda: command.show(output, json_)))
+
+
+def captions(
+    output: Output,
+    export: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write them to this CSV file; - is stdout.")
+    ] = None,
+    import_: Annotated[
+        str | None, typer.Option("--import", metavar="FILE", help="Take those that have been edited in this CSV file.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """The captions of an output: out to a CSV file for people to edit, and back in.
+
+    A caption that comes back changed stands before all other sources, in every look; the next supir run restores its
+    photo again. A model is not asked again about what it has written before.
+
+    Example: supir captions restored --export captions.csv, then supir captions restored --import captions.csv
+    """
+    from jobs import captions as command
+
+    raise typer.Exit(exits.guarded(lambda: command.export_or_import(output, export, import_, json_)))

@@ -68,7 +68,7 @@ Settings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Change the preset; repeatable. --set size.upscale=4; --set pull.tau_r=1.5: a LARGER tau_r is a WEAKER "
-        "pull towards the photo, 'off' is none.",
+        "pull towards the photo, 'off' is none. Or say how captions come about: --set caption.model=DIR.",
     ),
 ]
 Model = Annotated[
@@ -103,6 +103,10 @@ Compiled = Annotated[
         help="Run the networks through torch.compile, with CUDA graphs: for long runs on a GPU, as compiling takes "
         "minutes (on a processor it is not worth it). Where it fails, the log says why and all goes on without.",
     ),
+]
+AllowDownload = Annotated[
+    bool,
+    typer.Option("--allow-download", help="Fetch a captioning model that is not there; else nothing is fetched."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for scripts.")]
 JsonAlone = Annotated[bool, typer.Option("--json", help="Print the JSON object alone, without the table before it.")]

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from supir_core.presets import OFF, Preset, load_preset, names, shipped_text
+from supir_core.presets import Preset, load_preset, names, shipped_text
+from supir_core.strict import OFF
 
 
 def show_all(as_json: bool) -> None:

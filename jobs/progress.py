@@ -52,7 +52,7 @@ class RunProgress:
     """
 
     def __init__(self, total: int, style: str):
-        self.total, self.done, self.failed, self.megapixels = total, 0, 0, 0.0
+        self.total, self.done, self.failed, self.captioned, self.megapixels = total, 0, 0, 0, 0.0
         self._style = style if style != "auto" else ("bar" if sys.stderr.isatty() else "plain")
         self._start = self._said = time.monotonic()
         self._first: tuple[float, int] | None = None  # when the first photos were finished, and how many
@@ -92,16 +92,26 @@ class RunProgress:
             self.megapixels += (row["width"] * row["height"] / 1e6) if restored else 0
         if self._first is None and rows:
             self._first = (time.monotonic(), len(rows))
-        self._bar.update(self._task, completed=self.done + self.failed, description=self._text())
-        if self._style == "plain" and time.monotonic() - self._said >= PLAIN_EVERY_S:
-            self._line()
+        self._show()
+
+    def add_captions(self, count: int) -> None:
+        """Count photos that have been captioned, where all of them are before the first is restored."""
+        self.captioned += count
+        self._show()
 
     def say(self, text: str) -> None:
         """Show a line of text."""
         self._bar.console.print(text, markup=False, soft_wrap=True)
 
+    def _show(self) -> None:
+        self._bar.update(self._task, completed=self.done + self.failed, description=self._text())
+        if self._style == "plain" and time.monotonic() - self._said >= PLAIN_EVERY_S:
+            self._line()
+
     def _text(self) -> str:
         finished, left = self.done + self.failed, self.left
+        if self.captioned and not finished:
+            return f"{self.captioned} captioned, {left} left to restore"
         text = f"{self.done} done, {self.failed} failed, {left} left, {self.megapixels / self.seconds:.3g} MP/s"
         if self._first is not None and finished > self._first[1] and left:
             since, before = self._first  # networks load until then

@@ -7,16 +7,19 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import PurePosixPath
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jobs.run import choose_preset
-from pipeline.caption_stage import captioned
+from pipeline import captioning
+from pipeline.caption_finder import CaptionFinder
 from pipeline.photos.decode import check_name, decode
 from pipeline.photos.encode import EXTENSIONS, check_fits, encode, encoding_warnings
 from pipeline.storage import Store, split_uri
+from pipeline.watch import Clock
 from supir_core import models
 from supir_core.errors import InputError
 
@@ -41,7 +44,14 @@ def restore(
         SupirError: whatever is wrong with the input, the photo or the weights.
     """
     start = time.monotonic()
-    look = choose_preset(preset, changes, model)
+    look = choose_preset(preset, [change for change in changes if not captioning.is_caption(change)], model)
+    words = captioning.from_settings(changes, model)
+    if words.looks:
+        raise InputError(
+            "supir restore asks no captioning model",
+            hint="supir run does, also for one photo; or give --caption",
+            code="caption-setting",
+        )
     extension = PurePosixPath(target).suffix.lower().lstrip(".")
     if extension not in EXTENSIONS:
         raise InputError(f"{target} must end in {', '.join('.' + e for e in EXTENSIONS)}", code="format")
@@ -55,7 +65,8 @@ def restore(
     data = store.read(name)
     decoded = decode(data)
     if caption is None:
-        caption = captioned({"sidecar": None, "uri": store.uri(name)})["caption"]
+        finder = CaptionFinder(words, {}, risk=lambda photo: nullcontext(Clock(source)))
+        caption = finder.find({"sidecar": None, "uri": store.uri(name)})["caption"]
     console = Console(stderr=True)
     with console.status("loading the networks"):
         from supir_core.image import to_uint8  # noqa: PLC0415  # brings torch: not before the input has been checked

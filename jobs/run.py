@@ -17,7 +17,7 @@ from rich.text import Text
 
 from jobs import exits
 from jobs.progress import RunProgress
-from pipeline import report
+from pipeline import captioning, report
 from pipeline.lease import held
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.plan import Plan, make_plan, of_shard
@@ -54,6 +54,7 @@ class Request:
     device: str | None
     dtype: str | None
     compiled: bool
+    allow_download: bool
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Request:
@@ -147,12 +148,16 @@ def _run_flow(
         from supir_core.weights import check_model  # noqa: PLC0415
 
         check_model(settings.model)
+        if settings.captioning.looks:
+            from pipeline.caption_writers import check_writers  # noqa: PLC0415
+
+            check_writers(settings)
         if not settings.address:
             device_named(settings.device)
     settings.save(store, photos=manifest.photos.num_rows, todo=plan.todo.num_rows, ignored=manifest.ignored)
     with RunProgress(plan.todo.num_rows, progress_style) as progress:
         stop.say = progress.say
-        finished = flow.run(settings, plan.todo, progress.add, stop=stop)
+        finished = flow.run(settings, plan.todo, progress.add, on_captions=progress.add_captions, stop=stop)
     return progress.seconds, 0 if finished else progress.left
 
 
@@ -167,7 +172,8 @@ def build_settings(request: Request) -> RunSettings:
     Raises:
         SupirError: a preset, model or output that cannot be.
     """
-    preset = choose_preset(request.preset, request.changes, request.model)
+    look = [change for change in request.changes if not captioning.is_caption(change)]
+    preset = choose_preset(request.preset, look, request.model)
     parse_shard(request.shard)
     _check_apart(Store(request.input).uri(), Store(request.output).uri())
     values: dict[str, Any] = asdict(request)
@@ -177,6 +183,7 @@ def build_settings(request: Request) -> RunSettings:
         **{
             **values,
             "preset": preset,
+            "captioning": captioning.from_settings(request.changes, request.model),
             "input": Store(request.input).uri(),
             "output": Store(request.output).uri(),
             "run": run_name,

@@ -1,47 +1,61 @@
-"""The caption stage: what a photo shows, from the manifest or from the caption file beside it."""
+"""The caption stage: an actor that finds out what a photo shows, with a resident model if there is one to ask."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import pyarrow as pa
+import ray
+import torch
 
 from pipeline import rows
-from pipeline.manifest import caption_paths, read_caption
+from pipeline.caption_finder import CaptionFinder
+from pipeline.caption_keeper import CaptionKeeper
+from pipeline.caption_writers import LoadWriters
 from pipeline.rows import Row
-from pipeline.storage import split_uri
-from supir_core.errors import StorageError
+from pipeline.safeguard import Safeguard
+from pipeline.settings import RunSettings
+from pipeline.watch import Clock
+from supir_core.errors import PhotoError, SupirError
 
 
 class CaptionStage:
-    """An actor that adds `caption` and `caption_source` to manifest rows."""
+    """rows.MANIFEST -> rows.CAPTIONED, row by row.
+
+    Args:
+        settings: as `RunSettings.to_dict` gives them.
+        threads: of the processor, for a model that runs on it.
+        attempts: a handle of an `Attempts` actor of this stage's own.
+        load: builds the writers.
+    """
+
+    def __init__(self, settings: dict[str, Any], threads: int, attempts: Any, load: LoadWriters):
+        parsed = RunSettings.from_dict(settings)
+        torch.set_num_threads(threads)
+        try:
+            writers = load(parsed)
+        except SupirError as error:
+            ray.get(attempts.refuse.remote(error))
+            raise
+        self._attempts, self._guard = attempts, Safeguard(attempts, parsed)
+        looks = {source: CaptionKeeper(writer, parsed) for source, writer in writers.items()}
+        self._finder = CaptionFinder(parsed.captioning, looks, self._risk)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
-        """rows.MANIFEST -> rows.CAPTIONED, row by row."""
-        return rows.table([captioned(photo) for photo in photos.to_pylist()], rows.CAPTIONED)
+        """One row per photo, whatever happens to it."""
+        return rows.table([self._finder.find(photo) for photo in photos.to_pylist()], rows.CAPTIONED)
 
-
-def captioned(photo: Row) -> Row:
-    """The photo with its caption: the manifest's prompt, else what a caption file says, else the manifest's caption."""
-    if photo.get("prompt"):
-        return {**photo, "caption": photo["prompt"], "caption_source": rows.PROMPT, "warnings": []}
-    warnings = []
-    try:
-        text = _sidecar(photo)
-    except (StorageError, ValueError) as error:
-        text = ""
-        warnings.append(f"caption-unreadable: {error}")
-    if text:
-        return {**photo, "caption": text, "caption_source": "sidecar", "warnings": warnings}
-    if photo.get("caption"):
-        return {**photo, "caption_source": "column", "warnings": warnings}
-    return {**photo, "caption": "", "caption_source": "none", "warnings": warnings}
-
-
-def _sidecar(photo: Row) -> str:
-    if photo["sidecar"] == "":  # the listing has shown that there is none
-        return ""
-    store, name = split_uri(photo["sidecar"] or photo["uri"])
-    for path in [name] if photo["sidecar"] else caption_paths(name):
-        data = store.read_if_any(path)
-        if data is not None:
-            return read_caption(data)
-    return ""
+    @contextmanager
+    def _risk(self, photo: Row) -> Iterator[Clock]:
+        photo_id = photo["photo_id"]
+        standing = self._guard.begin(photo_id)
+        if standing is None:
+            raise PhotoError("the run is being ended")  # nor will it be restored
+        try:
+            self._guard.check(standing)
+            with self._guard.over(photo_id) as clock, self._guard.at_risk(photo_id, standing.deaths, clock):
+                yield clock
+        finally:
+            ray.get(self._attempts.came.remote([photo_id]))  # nobody waits for its caption

@@ -27,7 +27,7 @@ class Claim(NamedTuple):
 def work_of(row: Row) -> str:
     """The name of the work that a row tells of: equal work gives equal pictures."""
     parts = [row[name] for name in ("source_sha256", "caption", "model_digest", "preset_digest", "format")]
-    parts += [row["caption_source"] == rows.PROMPT]
+    parts += [row["caption_source"] == rows.PROMPT, *(row.get("tile_captions") or ())]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -16,7 +16,7 @@ from pipeline.watch import Clock
 _FROM_FIRST = (
     "image", "width", "height", "bytes", "sha256", "source_format", "source_mode", "source_width", "source_height",
 )  # fmt: skip
-_OF_CAPTION = "caption-unreadable"  # a warning of one photo, not of its content
+_OF_CAPTION = "caption-"  # warnings of one photo, not of its content
 
 
 def find_first(store: Store, settings: RunSettings, claim: Claim | None, row: Row) -> Row | None:

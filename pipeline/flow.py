@@ -1,7 +1,8 @@
 """THE FLOW of a run: the only module that builds a Ray Dataset.
 
     manifest  minus what the index has  ->  one row, one block, one task; rows carry URIs, not pixels
-      -> caption stage                      actors
+      -> caption stage                      actors, with a resident model if there is one to ask; either all of a round
+                                            first, so that it need not share a GPU with the next, or at the same time
       -> restore stage                      actors with resident networks; they commit picture and record
       -> index                              the driver appends finished rows to Parquet while the run goes on
 
@@ -26,14 +27,16 @@ from ray.data import ActorPoolStrategy, Dataset
 from pipeline import replacing, rows
 from pipeline.attempts import start_attempts
 from pipeline.caption_stage import CaptionStage
+from pipeline.caption_writers import LoadWriters, load_writers
 from pipeline.database import TableFile
 from pipeline.index import IndexWriter
 from pipeline.restore_stage import LoadRestorer, RestoreStage, load_restorer
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
+from pipeline.shares import Shares, share_machines
 from pipeline.stopping import Stop, Unfinished
 from pipeline.storage import Store
-from supir_core.errors import ClusterError, InputError
+from supir_core.errors import ClusterError
 
 ROUND_ROWS = 200_000  # the driver keeps about 5 KB per row until an execution ends
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that a run starts for itself; rows take some 200 bytes there
@@ -45,6 +48,8 @@ def run(
     todo: TableFile,
     on_rows: Callable[[list[Row]], None] = lambda new: None,
     load: LoadRestorer = load_restorer,
+    load_captions: LoadWriters = load_writers,
+    on_captions: Callable[[int], None] = lambda new: None,
     stop: Stop | None = None,
 ) -> bool:
     """Restore the photos of a plan and index them; whether all of them have been looked at.
@@ -54,6 +59,8 @@ def run(
         todo: rows.MANIFEST.
         on_rows: called with finished rows as they come.
         load: builds the restorer that every restore actor keeps.
+        load_captions: builds what writes captions, for every caption actor.
+        on_captions: called with how many more photos have been captioned, where that is done first.
         stop: hears signals; at the first one what has been begun is finished, and the rest left.
 
     Raises:
@@ -68,14 +75,20 @@ def run(
         IndexWriter(store, settings.run, _unmark(settings, store)) as writer,
         stop.listening(),
     ):
-        attempts, none_left = start_attempts(), True
+        attempts, caption_attempts, none_left = start_attempts(), start_attempts(), True
+        both = [caption_attempts, attempts]
+        shares = share_machines(settings, ray.cluster_resources().get("GPU", 0.0))
         with stop.draining(
-            begin_no_more=lambda: ray.get(attempts.drain.remote()),
-            unfinished=lambda: Unfinished(*ray.get(attempts.unfinished.remote())),
+            begin_no_more=lambda: _each(both, "drain"),
+            unfinished=lambda: Unfinished(*map(sum, zip(*_each(both, "unfinished"), strict=True))),
         ):
             for photos_of_round in todo.rounds(ROUND_ROWS):
-                photos = dataset(settings, photos_of_round, attempts, load)
-                with _unwrapped(attempts):
+                needed = shares.at_most(photos_of_round.num_rows)
+                with _unwrapped(both):
+                    photos = captioned(settings, _rows(photos_of_round), needed, caption_attempts, load_captions)
+                    if shares.captions_first:
+                        photos = _rows(_all_of(photos, on_captions))
+                    photos = restored(settings, photos, needed, attempts, load)
                     for finished in photos.iter_batches(batch_size=None, batch_format="pyarrow"):
                         new = [row for row in finished.to_pylist() if row["status"] != rows.LEFT]
                         none_left &= len(new) == finished.num_rows
@@ -84,6 +97,12 @@ def run(
                         attempts.came.remote([row["photo_id"] for row in new])
             return none_left
     return False
+
+
+def _each(attempts: list[Any], method: str) -> list[Any]:
+    """What each of several `Attempts` actors answers."""
+    answers: list[Any] = ray.get([getattr(one, method).remote() for one in attempts])
+    return answers
 
 
 def _unmark(settings: RunSettings, store: Store) -> Callable[[list[Row]], None]:
@@ -98,56 +117,74 @@ def _unmark(settings: RunSettings, store: Store) -> Callable[[list[Row]], None]:
     return unmark
 
 
-def dataset(settings: RunSettings, todo: pa.Table, attempts: Any, load: LoadRestorer) -> Dataset:
-    """The chain from manifest rows to index rows."""
-    workers, gpus = _workers(settings)
-    workers = min(workers, todo.num_rows)
-    threads = max(1, torch.get_num_threads() // workers)  # as many as torch would take, shared
-    calls = 2 * settings.photos_per_batch  # the next batch downloads while this one is restored
-    return (
-        ray.data.from_arrow(todo)
-        .repartition(target_num_rows_per_block=1)
-        .map_batches(
-            CaptionStage,
-            batch_format="pyarrow",
-            num_cpus=0,
-            udf_modifying_row_count=False,
-            compute=ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=4, enable_true_multi_threading=True),
-        )
-        .map_batches(
-            RestoreStage,
-            batch_size=1,  # Ray insists on one where there are GPUs; blocks are one row anyway
-            batch_format="pyarrow",
-            num_cpus=0,  # the default of 1 would hold every CPU of a small machine and stop the other stages
-            num_gpus=gpus,
-            udf_modifying_row_count=False,
-            fn_constructor_kwargs={
-                "settings": settings.to_dict(),
-                "threads": threads,
-                "attempts": attempts,
-                "load": load,
-            },
-            compute=ActorPoolStrategy(
-                size=workers,  # all asked for at once; none is let go in a lull, as networks take long to load
-                max_concurrent_calls_per_actor=calls,
-                max_tasks_in_flight_per_actor=calls,  # none waits behind a long photo while another worker is idle
-                enable_true_multi_threading=True,
-            ),
-        )
+def _rows(photos: pa.Table) -> Dataset:
+    """One block per photo."""
+    return ray.data.from_arrow(photos).repartition(target_num_rows_per_block=1)
+
+
+def _all_of(photos: Dataset, on_captions: Callable[[int], None]) -> pa.Table:
+    """The captioned photos of a round, when all of them are; the captioner has gone then."""
+    tables = []
+    for table in photos.iter_batches(batch_size=None, batch_format="pyarrow"):
+        tables.append(table)
+        on_captions(table.num_rows)
+    return pa.concat_tables(tables)
+
+
+def captioned(settings: RunSettings, photos: Dataset, shares: Shares, attempts: Any, load: LoadWriters) -> Dataset:
+    """rows.MANIFEST -> rows.CAPTIONED."""
+    workers, gpus = shares.captioners
+    calls = settings.captioning.calls_at_once
+    return photos.map_batches(
+        CaptionStage,
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=0,
+        num_gpus=gpus,
+        udf_modifying_row_count=False,
+        fn_constructor_kwargs={
+            "settings": settings.to_dict(),
+            "threads": _threads(workers),
+            "attempts": attempts,
+            "load": load,
+        },
+        compute=ActorPoolStrategy(
+            size=workers,
+            max_concurrent_calls_per_actor=calls,
+            max_tasks_in_flight_per_actor=calls,
+            enable_true_multi_threading=True,
+        ),
     )
 
 
-def _workers(settings: RunSettings) -> tuple[int, float]:
-    """How many restore actors, and the share of a GPU that each gets."""
-    gpus = ray.cluster_resources().get("GPU", 0.0)
-    share = settings.gpus_per_worker if settings.gpus_per_worker is not None else (1.0 if gpus else 0.0)
-    if share > gpus:
-        raise InputError(
-            f"--gpus-per-worker {share:g}, but the cluster has {gpus:g} GPUs",
-            hint="--gpus-per-worker 0 restores on the processor",
-            code="no-gpu",
-        )
-    return settings.workers or (int(gpus / share) if share else 1), share
+def restored(settings: RunSettings, photos: Dataset, shares: Shares, attempts: Any, load: LoadRestorer) -> Dataset:
+    """rows.CAPTIONED -> rows.INDEX."""
+    workers, gpus = shares.restorers
+    calls = 2 * settings.photos_per_batch  # the next batch downloads while this one is restored
+    return photos.map_batches(
+        RestoreStage,
+        batch_size=1,  # Ray insists on one where there are GPUs; blocks are one row anyway
+        batch_format="pyarrow",
+        num_cpus=0,  # the default of 1 would hold every CPU of a small machine and stop the other stages
+        num_gpus=gpus,
+        udf_modifying_row_count=False,
+        fn_constructor_kwargs={
+            "settings": settings.to_dict(),
+            "threads": _threads(workers),
+            "attempts": attempts,
+            "load": load,
+        },
+        compute=ActorPoolStrategy(
+            size=workers,  # all asked for at once; none is let go in a lull, as networks take long to load
+            max_concurrent_calls_per_actor=calls,
+            max_tasks_in_flight_per_actor=calls,  # none waits behind a long photo while another worker is idle
+            enable_true_multi_threading=True,
+        ),
+    )
+
+
+def _threads(workers: int) -> int:
+    return max(1, torch.get_num_threads() // workers)  # as many as torch would take, shared
 
 
 @contextmanager
@@ -198,13 +235,13 @@ def _silent_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def _unwrapped(attempts: Any) -> Iterator[None]:
+def _unwrapped(attempts: list[Any]) -> Iterator[None]:
     """Raise the SupirError behind what Ray makes of it."""
     try:
         yield
     except Exception as error:
         try:
-            reason = ray.get(attempts.refusal.remote())
+            reason = next(filter(None, _each(attempts, "refusal")), None)
         except ray.exceptions.RayError as lost:
             raise ClusterError("the Ray cluster went away", hint="the same command goes on from here") from lost
         if reason is not None:

@@ -47,7 +47,7 @@ _FROM_LISTING = """
            bytes as source_bytes, null::varchar as caption,
            case when beside.text is not null then $root || '/' || beside.text
                 when after.text is not null then $root || '/' || after.text else '' end as sidecar,
-           null::varchar as prompt, null::varchar as preset
+           null::varchar as prompt, null::varchar as preset, null::varchar as edited
     from listed
     left join (select path as text from listed where kind = $text) beside on beside.text = stem || $text
     left join (select path as text from listed where kind = $text) after on after.text = listed.path || $text

@@ -1,58 +1,41 @@
-"""The one place of a worker where the networks run: threads bring photos, one thread restores what is waiting."""
+"""The one place of a worker where networks run: threads bring photos, one thread works on what is waiting."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple, Protocol
-
-import numpy as np
-import torch
+from typing import Generic, NamedTuple, TypeVar
 
 from pipeline.watch import Clock, together
-from supir_core.errors import PhotoError
-from supir_core.image import to_uint8
-from supir_core.restorer import Photo, Restored
+
+Asked = TypeVar("Asked")
+Given = TypeVar("Given")
 
 
-class PhotoRestorer(Protocol):
-    """What a worker needs of a restorer."""
-
-    def restore(self, photos: Sequence[Photo]) -> list[Restored]:
-        """One result per photo."""
-
-
-class Picture(NamedTuple):
-    """A restored photo in 8 bits."""
-
-    pixels: np.ndarray  # (height, width, 3) uint8
-    warnings: list[str]
-
-
-class _Waiting(NamedTuple):
-    photo: Photo
+class _Waiting(NamedTuple, Generic[Asked, Given]):
+    asked: Asked
     clock: Clock
-    future: Future[Picture]
+    future: Future[Given]
 
 
-class SharedNetworks:
-    """A restorer for many threads; whoever waits for it is restored in one batch with the others.
+class SharedNetworks(Generic[Asked, Given]):
+    """Resident networks for many threads; whoever waits for them is worked on in one batch with the others.
 
     Args:
-        restorer: the resident networks.
+        work: gives one result per photo; called by one thread at a time.
         batch: at most this many photos at once.
     """
 
-    def __init__(self, restorer: PhotoRestorer, batch: int):
-        self._restorer, self._batch = restorer, batch
-        self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
+    def __init__(self, work: Callable[[Sequence[Asked]], Sequence[Given]], batch: int):
+        self._work, self._batch = work, batch
+        self._waiting: queue.SimpleQueue[_Waiting[Asked, Given]] = queue.SimpleQueue()
         threading.Thread(target=self._serve, name="networks", daemon=True).start()
 
-    def restore(self, photo: Photo, clock: Clock) -> Picture:
-        """The restored photo; waits for the photos before it, and the clock with it."""
-        waiting = _Waiting(photo, clock, Future())
+    def __call__(self, asked: Asked, clock: Clock) -> Given:
+        """The result for a photo; waits for the photos before it, and the clock with it."""
+        waiting: _Waiting[Asked, Given] = _Waiting(asked, clock, Future())
         with clock.waiting():
             self._waiting.put(waiting)
             return waiting.future.result()
@@ -63,30 +46,23 @@ class SharedNetworks:
             while len(batch) < self._batch and not self._waiting.empty():
                 batch.append(self._waiting.get())
             try:
-                self._restore_batch(batch)
+                self._work_on(batch)
             except Exception as error:
                 self._one_by_one(batch, error)
 
-    def _restore_batch(self, batch: list[_Waiting]) -> None:
+    def _work_on(self, batch: list[_Waiting[Asked, Given]]) -> None:
         with together([waiting.clock for waiting in batch]):
-            results = self._restorer.restore([waiting.photo for waiting in batch])
-            pictures = [_picture(result) for result in results]
-        for waiting, picture in zip(batch, pictures, strict=True):
-            waiting.future.set_result(picture)
+            results = self._work([waiting.asked for waiting in batch])
+        for waiting, result in zip(batch, results, strict=True):
+            waiting.future.set_result(result)
 
-    def _one_by_one(self, batch: list[_Waiting], error: Exception) -> None:
+    def _one_by_one(self, batch: list[_Waiting[Asked, Given]], error: Exception) -> None:
         """After a batch has failed: the photo that is to blame fails alone."""
         for waiting in batch:
             if len(batch) == 1:
                 waiting.future.set_exception(error)
                 continue
             try:
-                self._restore_batch([waiting])
+                self._work_on([waiting])
             except Exception as own:
                 waiting.future.set_exception(own)
-
-
-def _picture(result: Restored) -> Picture:
-    if not torch.isfinite(result.image).all():
-        raise PhotoError("the networks gave values that are no numbers", hint="--dtype float32", code="not-finite")
-    return Picture(to_uint8(result.image), result.warnings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline import index, replacing, rows
+from pipeline import caption_edits, index, replacing, rows
 from pipeline.database import TableFile, database, into_file
 from pipeline.manifest import Manifest
 from pipeline.settings import RunSettings, parse_shard
@@ -27,10 +27,25 @@ _HAD = """
     from every_row where preset_digest = $digest group by photo
 """
 
-_STATUS = """
-    create temp view status as
+_KNOWN = """
+    create temp view known as
     select manifest.*, case when newest.version = hash(source_version) then newest.outcome end as outcome
     from manifest left join had on md5_number(manifest.photo_id) = had.photo
+"""
+
+_STATUS = "create temp view status as select * from known"
+
+# The same where people have written captions: photos whose newest row of this look has another one are not done.
+_STATUS_WITH_EDITS = f"""
+    create temp table edits as {caption_edits.NEWEST};
+    create temp table captions as
+    select photo_id, arg_max(caption, finished_at) as caption
+    from every_row where preset_digest = $digest and photo_id in (select photo_id from edits) group by photo_id;
+    create temp view status as
+    select known.* replace (edits.caption as edited,
+        case when edits.caption is null or prompt is not null or captions.caption = edits.caption then outcome end
+        as outcome)
+    from known left join edits using (photo_id) left join captions using (photo_id)
 """
 
 _PAIRS = """
@@ -78,7 +93,8 @@ class Plan:
 def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
     """The manifest without what the index already has.
 
-    A photo counts as had when its newest row of this look is of the same version of the photo. What failed for a
+    A photo counts as had when its newest row of this look is of the same version of the photo, and has the caption that
+    people have put in place, if they have. What failed for a
     transient reason is tried again; what failed for good only if the settings say so. With a shard, only its photos.
 
     Raises:
@@ -98,7 +114,12 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
             _HAD,
             {"digest": settings.preset.digest, "restored": rows.RESTORED, "transient": list(rows.TRANSIENT)},
         )
-        connection.execute(_STATUS)
+        connection.execute(_KNOWN)
+        if edited.files:
+            for statement in _STATUS_WITH_EDITS.split(";"):
+                connection.execute(statement, {"digest": settings.preset.digest} if "$digest" in statement else None)
+        else:
+            connection.execute(_STATUS)
         planned = "planned" if _find_stale(connection, store, settings, again) else "status"
         mine = _shard_condition(settings.shard)
         left = connection.sql(
@@ -110,7 +131,8 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
         counted = f"select outcome, count(*) from {planned} where outcome is not null and {mine} group by outcome"
         return todo, dict(connection.execute(counted).fetchall())
 
-    todo, before = index.read(store, split, manifest=manifest.photos)
+    with caption_edits.opened(store) as edited:
+        todo, before = index.read(store, split, manifest=manifest.photos, edited=edited)
     return Plan(
         todo=todo,
         done_before=0 if "restored" in again else before.get("restored", 0),

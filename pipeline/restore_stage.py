@@ -12,32 +12,46 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import pyarrow as pa
 import ray
 import torch
 
 from pipeline import claims, commit, duplicates, replacing, rows
-from pipeline.attempts import MAX_ATTEMPTS, Gate, Standing
+from pipeline.attempts import Standing
 from pipeline.limits import check_size
-from pipeline.networks import PhotoRestorer, SharedNetworks
+from pipeline.networks import SharedNetworks
 from pipeline.photos.decode import check_name, decode
 from pipeline.photos.encode import encode, encoding_warnings
 from pipeline.rows import Row
+from pipeline.safeguard import Safeguard
 from pipeline.settings import RunSettings
 from pipeline.storage import Store, split_uri
-from pipeline.watch import Clock, Watch
+from pipeline.watch import Clock
 from supir_core import __version__
 from supir_core.errors import PhotoError, SupirError
+from supir_core.image import to_uint8
 from supir_core.presets import derive
-from supir_core.restorer import Photo, Restorer, plan_photo
-
-HOUR_S = 3600.0
+from supir_core.restorer import Photo, Restored, Restorer, plan_photo
 
 log = logging.getLogger(__name__)
+
+
+class PhotoRestorer(Protocol):
+    """What a worker needs of a restorer."""
+
+    def restore(self, photos: Sequence[Photo]) -> list[Restored]:
+        """One result per photo."""
+
+
+class Picture(NamedTuple):
+    """A restored photo in 8 bits."""
+
+    pixels: np.ndarray  # (height, width, 3) uint8
+    warnings: list[str]
 
 
 LoadRestorer = Callable[[RunSettings], PhotoRestorer]
@@ -67,16 +81,17 @@ class RestoreStage:
     def __init__(self, settings: dict[str, Any], threads: int, attempts: Any, load: LoadRestorer):
         self._settings = RunSettings.from_dict(settings)
         torch.set_num_threads(threads)
-        self._attempts, self._gate = attempts, Gate()
         try:
-            self._networks = SharedNetworks(load(self._settings), self._settings.photos_per_batch)
+            restorer = load(self._settings)
         except SupirError as error:
             ray.get(attempts.refuse.remote(error))
             raise
+        self._networks = SharedNetworks[Photo, Picture](
+            lambda photos: [_picture(result) for result in restorer.restore(photos)], self._settings.photos_per_batch
+        )
         self._output, self._look = Store(self._settings.output), self._settings.preset.folder
         self._works = duplicates.OneAtATime()
-        self._limit_s = self._settings.photo_timeout_s or _default_limit_s(self._settings.device)
-        self._watch = Watch(self._limit_s, self._overdue)
+        self._guard = Safeguard(attempts, self._settings)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         """One finished row per photo, whatever happens to it."""
@@ -91,12 +106,12 @@ class RestoreStage:
                 return found  # it was committed by a worker or a run that was ended before it stood in the index
         except SupirError as error:
             return self._stamped(self._new_row(photo) | _failure(error))
-        standing = ray.get(self._attempts.begin.remote(photo_id))
+        standing = self._guard.begin(photo_id)
         if standing is None:
             return self._new_row(photo) | {"status": rows.LEFT}
-        with self._watch.over(photo_id) as clock:
+        with self._guard.over(photo_id) as clock:
             row = self._finished(photo, standing, clock)
-        ray.get(self._attempts.end.remote(photo_id))
+        self._guard.end(photo_id)
         return row
 
     def _stands(self, photo: Row, found: Row) -> bool:
@@ -107,6 +122,8 @@ class RestoreStage:
             "model_digest": settings.model_digest,
             "format": settings.format,
         }
+        if photo["edited"] is not None and not photo["prompt"]:
+            same["caption"] = photo["edited"]
         if any(found.get(name) != value for name, value in same.items()):
             return False
         failed_in_passing = found["status"] == rows.FAILED and found["error_code"] in rows.TRANSIENT
@@ -123,14 +140,7 @@ class RestoreStage:
         """The photo's committed row, restored or failed."""
         row, deaths = self._new_row(photo), standing.deaths
         try:
-            if standing.late:
-                raise PhotoError(
-                    f"it took longer than {self._limit_s:g} s",
-                    hint="--photo-timeout allows more, with --retry-failed",
-                    code="timed-out",
-                )
-            if deaths >= MAX_ATTEMPTS:
-                raise PhotoError(f"its worker died {deaths} times while working on it", code="worker-crashed")
+            self._guard.check(standing)
             data = self._fetched(photo, row)
         except Exception as error:
             return self._committed(photo, row | _failure(error), None, clock)
@@ -144,7 +154,7 @@ class RestoreStage:
             claim = claims.find(self._output, self._look, work)
             first = duplicates.find_first(self._output, self._settings, claim, row)
             if first is None:
-                with self._at_risk(photo["photo_id"], deaths, clock):
+                with self._guard.at_risk(photo["photo_id"], deaths, clock):
                     picture = self._restored(photo, row, data, clock)
             else:
                 row = duplicates.point_at(first, row)
@@ -162,18 +172,6 @@ class RestoreStage:
                 log.warning("no claim for %s: %s", row["photo_id"], error)
         return row
 
-    @contextmanager
-    def _at_risk(self, photo_id: str, deaths: int, clock: Clock) -> Iterator[None]:
-        """Where a photo may kill its worker: together with others, or alone if it was there when one died."""
-        with ExitStack() as inside:
-            with clock.waiting():
-                inside.enter_context(self._gate.alone() if deaths else self._gate.ordinary())
-            ray.get(self._attempts.risk.remote(photo_id))
-            try:
-                yield
-            finally:
-                ray.get(self._attempts.survive.remote(photo_id))
-
     def _new_row(self, photo: Row) -> Row:
         preset = self._settings.preset
         return {
@@ -185,7 +183,7 @@ class RestoreStage:
             "model": self._settings.model,
             "model_digest": self._settings.model_digest,
             "caption": photo["caption"],
-            "caption_source": photo["caption_source"],
+            **{name: photo[name] for name in ("caption_source", "caption_digest", "caption_s", "tile_captions")},
             "source_uri": photo["uri"],
             "source_version": photo["source_version"],
             "format": self._settings.format,
@@ -218,11 +216,12 @@ class RestoreStage:
         preset = self._settings.preset
         if photo["caption_source"] == rows.PROMPT:
             preset = derive(preset, ["text.positive="])
-        subject = Photo(row["source_sha256"], decoded.pixels, preset, photo["caption"])
+        tiles = tuple(photo["tile_captions"] or ())
+        subject = Photo(row["source_sha256"], decoded.pixels, preset, photo["caption"], tiles)
         check_size(plan_photo(subject), self._settings)
         row["fetch_s"] += time.monotonic() - start
         start = time.monotonic()
-        pixels, warnings = self._networks.restore(subject, clock)
+        pixels, warnings = self._networks(subject, clock)
         row["restore_s"] = time.monotonic() - start
         row["warnings"] += warnings + encoding_warnings(self._settings.format, decoded.alpha)
         row["height"], row["width"] = pixels.shape[:2]
@@ -244,21 +243,11 @@ class RestoreStage:
             return row | _failure(error) | nothing
         return stands | {"commit_s": time.monotonic() - start} if stands is row else stands
 
-    def _overdue(self, photo_id: str | None) -> None:
-        """End this worker, as nothing else ends what hangs; Ray starts another one. Called by the watch's thread.
 
-        Whoever was in it is tried again alone, where it is known who is late.
-        """
-        log.error("%s took longer than %g s", photo_id or "photos in one batch", self._limit_s)
-        try:
-            if photo_id is not None:
-                ray.get(self._attempts.time_out.remote(photo_id), timeout=60)
-        finally:
-            os._exit(1)
-
-
-def _default_limit_s(device: str | None) -> float:
-    return HOUR_S if torch.cuda.is_available() and device != "cpu" else 12 * HOUR_S
+def _picture(result: Restored) -> Picture:
+    if not torch.isfinite(result.image).all():
+        raise PhotoError("the networks gave values that are no numbers", hint="--dtype float32", code="not-finite")
+    return Picture(to_uint8(result.image), result.warnings)
 
 
 def _failure(error: Exception) -> Row:

@@ -15,6 +15,8 @@ TRANSIENT = ("denied", "out-of-memory", "storage", "worker-crashed")
 
 PROMPT = "prompt"
 """The `caption_source` of a photo whose caption is all that the networks read."""
+EDITED = "edited"
+"""The `caption_source` of a photo whose caption people have replaced (`supir captions --import`)."""
 
 Row = dict[str, Any]
 """One row of either schema as plain Python values."""
@@ -30,6 +32,7 @@ MANIFEST = pa.schema(
         ("sidecar", pa.string()),  # caption file; "" if there is none, null if nobody looked
         ("prompt", pa.string()),  # from the manifest, in place of the caption and of the preset's own words
         ("preset", pa.string()),  # the look that the photo is listed for; null: whichever is run
+        ("edited", pa.string()),  # the caption that people have put in place of all others; null if they have not
     ]
 )
 
@@ -46,7 +49,10 @@ INDEX = pa.schema(
         ("model", pa.string()),
         ("model_digest", pa.string()),
         ("caption", pa.string()),
-        ("caption_source", pa.string()),  # prompt, sidecar, column or none
+        ("caption_source", pa.string()),  # prompt, edited, or one of captioning.SOURCES
+        ("caption_digest", pa.string()),  # of the model and of what it is asked; null unless a model wrote it
+        ("caption_s", pa.float64()),  # that the model took for it; null if it had been written before
+        ("tile_captions", pa.list_(pa.string())),  # read in place of the caption, if there are any
         ("image", pa.string()),  # relative to the output; null unless restored
         ("duplicate_of", pa.string()),  # the photo_id whose picture `image` is; null if it is the photo's own
         ("format", pa.string()),
@@ -73,7 +79,9 @@ INDEX = pa.schema(
     ]
 )
 
-CAPTIONED = pa.schema([*MANIFEST, pa.field("caption_source", pa.string()), pa.field("warnings", pa.list_(pa.string()))])
+_CAPTION = ("caption_source", "caption_digest", "caption_s", "tile_captions", "warnings")
+
+CAPTIONED = pa.schema([*MANIFEST, *(INDEX.field(name) for name in _CAPTION)])
 """What the caption stage hands to the restore stage."""
 
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline import captioning
+from pipeline.captioning import Captioning
 from pipeline.storage import Store
 from supir_core import presets
 from supir_core.errors import InputError
@@ -20,6 +22,7 @@ class RunSettings:
     input: str
     output: str
     preset: Preset
+    captioning: Captioning
     model: str  # a model directory or `demo`
     model_digest: str
     format: str
@@ -38,16 +41,23 @@ class RunSettings:
     device: str | None
     dtype: str | None
     compiled: bool  # UNet and control branch through torch.compile
+    allow_download: bool  # of a captioning model that is not there
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "preset": self.preset.to_dict(), "preset_digest": self.preset.digest}
+        return {
+            **asdict(self),
+            "preset": self.preset.to_dict(),
+            "preset_digest": self.preset.digest,
+            "captioning": self.captioning.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunSettings:
         """The settings that `to_dict` wrote."""
         known = {key: value for key, value in values.items() if key != "preset_digest"}
-        return cls(**{**known, "preset": presets.parse(values["preset"])})
+        look, words = presets.parse(values["preset"]), captioning.parse(values["captioning"])
+        return cls(**{**known, "preset": look, "captioning": words})
 
     def save(self, store: Store, **more: Any) -> None:
         """Write `runs/<run>/run.json`, with more facts if given."""

@@ -60,7 +60,7 @@ class Stop:
         _signal_main_thread()
 
     @contextmanager
-    def draining(self, begin_no_more: Callable[[], None], unfinished: Callable[[], Unfinished]) -> Iterator[None]:
+    def draining(self, begin_no_more: Callable[[], object], unfinished: Callable[[], Unfinished]) -> Iterator[None]:
         """Where a first signal lets finish what has been begun, and then leaves the block early, without an exception.
 
         Args:
@@ -90,7 +90,7 @@ class Stop:
             return
         raise KeyboardInterrupt
 
-    def _drain(self, begin_no_more: Callable[[], None], unfinished: Callable[[], Unfinished]) -> None:
+    def _drain(self, begin_no_more: Callable[[], object], unfinished: Callable[[], Unfinished]) -> None:
         self._asked.wait()
         if self._over.is_set():
             return

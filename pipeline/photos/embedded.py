@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from PIL import ExifTags, Image, IptcImagePlugin
+from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
 from pipeline.photos.decode import FORMATS
 
@@ -45,7 +45,7 @@ def description(file: Any) -> str:
         return ""
 
 
-def _texts(image: Image.Image) -> Iterator[str]:
+def _texts(image: ImageFile.ImageFile) -> Iterator[str]:
     for read in (_xmp, _iptc, _exif):
         try:
             found = list(read(image))
@@ -59,7 +59,7 @@ def _tidy(text: str) -> str:
     return "" if _NOT_A_CAPTION.fullmatch(line) else line
 
 
-def _xmp(image: Image.Image) -> Iterator[str]:
+def _xmp(image: ImageFile.ImageFile) -> Iterator[str]:
     packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or _tiff_tag(image, 700) or b""
     data = packet.encode() if isinstance(packet, str) else bytes(packet)
     start, end = data.find(b"<x:xmpmeta"), data.rfind(b"</x:xmpmeta>")
@@ -72,14 +72,14 @@ def _xmp(image: Image.Image) -> Iterator[str]:
         yield from (item.text or "" for item in items) if items else [holder.text or ""]
 
 
-def _iptc(image: Image.Image) -> Iterator[str]:
+def _iptc(image: ImageFile.ImageFile) -> Iterator[str]:
     found = IptcImagePlugin.getiptcinfo(image) or {}
     value = found.get(IPTC_CAPTION, b"")
     for data in value if isinstance(value, list) else [value]:
         yield _decoded(data, utf8=found.get(IPTC_CHARACTER_SET) == UTF8_MARK)
 
 
-def _exif(image: Image.Image) -> Iterator[str]:
+def _exif(image: ImageFile.ImageFile) -> Iterator[str]:
     exif = image.getexif()
     yield _text(exif.get(ExifTags.Base.ImageDescription, ""))
     comment = exif.get_ifd(ExifTags.IFD.Exif).get(USER_COMMENT, b"")
@@ -123,5 +123,5 @@ def _decoded(data: bytes, utf8: bool = False) -> str:
     return data.decode("latin-1")
 
 
-def _tiff_tag(image: Image.Image, tag: int) -> Any:
+def _tiff_tag(image: ImageFile.ImageFile, tag: int) -> Any:
     return getattr(image, "tag_v2", {}).get(tag)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline import flow, index
+from pipeline.captioning import Captioning
 from pipeline.manifest import read_manifest
 from pipeline.plan import Plan, make_plan
 from pipeline.restore_stage import LoadRestorer
@@ -33,6 +34,7 @@ def settings_for(source: str | Path, output: str | Path, **changes: Any) -> RunS
         "input": str(source),
         "output": str(output),
         "preset": load_preset("demo", TINY),
+        "captioning": Captioning(),
         "model": "demo",
         "model_digest": model_digest("demo"),
         "format": "png",
@@ -51,6 +53,7 @@ def settings_for(source: str | Path, output: str | Path, **changes: Any) -> RunS
         "device": "cpu",
         "dtype": None,
         "compiled": False,
+        "allow_download": False,
     }
     return RunSettings(**{**values, **changes})
 

@@ -7,12 +7,15 @@ import io
 from pathlib import Path
 
 import pytest
+import ray
 from PIL import Image
 
 from pipeline import commit, flow, replacing, rows
 from pipeline.attempts import MAX_ATTEMPTS, start_attempts
+from pipeline.caption_writers import load_writers
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
+from pipeline.shares import share_machines
 from pipeline.storage import Store
 from supir_core.errors import InputError, WeightsError
 from tests.pipeline.photographs import BAD, encoded, jpeg, picture, put
@@ -148,9 +151,12 @@ def small(tmp_path: Path) -> RunSettings:
 def test_the_stages_are_two_pools_of_actors_with_a_block_for_every_photo(tmp_path: Path) -> None:
     """Ray fuses stages of equal needs without a word; then nothing overlaps, and a crash redoes whole blocks."""
     put(tmp_path / "in", {f"{n:02d}.jpg": jpeg(n) for n in range(12)})
-    settings = settings_for(tmp_path / "in", tmp_path / "out", photos_per_batch=3)
+    settings = settings_for(tmp_path / "in", tmp_path / "out", photos_per_batch=3, gpus_per_worker=0.0)
     orders = Pretend(tmp_path / "journal", seconds=0.3)
-    photos = flow.dataset(settings, plan_for(settings).todo.read(), start_attempts(), orders)
+    shares = share_machines(settings, 2.0)
+    todo = ray.data.from_arrow(plan_for(settings).todo.read()).repartition(target_num_rows_per_block=1)
+    photos = flow.captioned(settings, todo, shares, start_attempts(), load_writers)
+    photos = flow.restored(settings, photos, shares, start_attempts(), orders)
     blocks = [batch.num_rows for batch in photos.iter_batches(batch_size=None, batch_format="pyarrow")]
     assert blocks == [1] * 12
     operators = [line for line in photos.stats().splitlines() if line.startswith("Operator ")]

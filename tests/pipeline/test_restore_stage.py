@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline import commit, flow, rows
 from pipeline.attempts import MAX_ATTEMPTS, start_attempts
 from pipeline.caption_stage import CaptionStage
+from pipeline.caption_writers import load_writers
 from pipeline.manifest import read_manifest
 from pipeline.restore_stage import LoadRestorer, RestoreStage
 from pipeline.rows import Row
@@ -37,7 +38,8 @@ def attempts(cluster: None) -> Any:
 def finished(settings: RunSettings, attempts: Any, load: LoadRestorer | None = None) -> dict[str, Row]:
     """The rows of all photos of the input, which come to the stages at once."""
     stage = RestoreStage(settings.to_dict(), torch.get_num_threads(), attempts, load or Pretend())
-    photos = CaptionStage()(read_manifest(settings.input).photos.read())
+    captions = CaptionStage(settings.to_dict(), torch.get_num_threads(), start_attempts(), load_writers)
+    photos = captions(read_manifest(settings.input).photos.read())
     with ThreadPoolExecutor(max_workers=16) as pool:
         tables = list(pool.map(stage, [photos.slice(n, 1) for n in range(photos.num_rows)]))
     assert all(table.schema == rows.INDEX and table.num_rows == 1 for table in tables)

@@ -1,0 +1,145 @@
+"""`supir captions`: the captions of an output, out to a file for people to edit, and back in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import caption_edits, index
+from pipeline.database import ROW_GROUP
+from pipeline.storage import Store, split_uri
+from supir_core.errors import InputError
+
+COLUMNS = ("photo_id", "caption", "source", "digest", "preset", "uri")
+
+# The newest row of every photo, whatever its look: what people have written since stands before it.
+_CAPTIONS = f"""
+    with newest as (
+        select photo_id, arg_max(struct_pack(caption, source := caption_source, digest := caption_digest,
+                                             preset, uri := source_uri), finished_at) as row
+        from every_row group by photo_id),
+    edits as ({caption_edits.NEWEST})
+    select photo_id, coalesce(edits.caption, row.caption, '') as caption,
+           case when edits.caption is not null and row.source != 'prompt' then 'edited' else row.source end as source,
+           case when edits.caption is null then row.digest end as digest, row.preset as preset, row.uri as uri
+    from newest left join edits using (photo_id) order by photo_id
+"""
+
+_BEFORE = f"""
+    with edits as ({caption_edits.NEWEST}),
+    newest as (select photo_id, arg_max(struct_pack(caption, source := caption_source), finished_at) as row
+               from every_row where photo_id in (select photo_id from given) group by photo_id)
+    select given.photo_id as photo_id, given.caption as caption, newest.photo_id is null as unknown,
+           coalesce(edits.caption, row.caption, '') as before, row.source = 'prompt' as prompted
+    from given left join newest using (photo_id) left join edits using (photo_id) order by photo_id
+"""
+
+
+def export_or_import(output: str, to: str | None, back_from: str | None, as_json: bool) -> None:
+    """One of the two.
+
+    Raises:
+        InputError: as `import_`, or none or both are asked for (`captions-file`).
+    """
+    if (to is None) == (back_from is None):
+        raise InputError("give --export FILE or --import FILE", code="captions-file")
+    if to is not None:
+        export(output, to, as_json)
+    else:
+        import_(output, back_from or "", as_json)
+
+
+def export(output: str, target: str, as_json: bool) -> None:
+    """Write the caption of every photo of an output to a CSV file, or to stdout (`-`).
+
+    Raises:
+        InputError: there is no index (`no-index`).
+    """
+    store = Store(output)
+    index.check_exists(store)
+    with TemporaryDirectory(prefix="supir-") as folder, caption_edits.opened(store) as edited:
+        file = Path(folder) / "captions.csv"
+        count = index.read(store, lambda connection: _write(connection, file), edited=edited)
+        if target == "-":
+            with file.open(encoding="utf-8-sig", newline="") as lines:
+                shutil.copyfileobj(lines, sys.stdout)
+            return
+        place, name = split_uri(Store(target).uri())
+        place.upload(str(file), name)
+    _say({"exported": count, "file": target}, f"{count} captions are in {target}", as_json)
+
+
+def _write(connection: Any, file: Path) -> int:
+    count = 0
+    with file.open("w", encoding="utf-8-sig", newline="") as lines:  # the mark lets Excel see that it is UTF-8
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for batch in connection.sql(_CAPTIONS).to_arrow_reader(ROW_GROUP):
+            writer.writerows([row[column] for column in COLUMNS] for row in batch.to_pylist())
+            count += batch.num_rows
+    return count
+
+
+def import_(output: str, source: str, as_json: bool) -> None:
+    """Take captions that people have edited: their photos are restored again by the next run.
+
+    Raises:
+        InputError: no index (`no-index`), or a file that is no list of captions of its photos (`captions-file`).
+    """
+    store, given = Store(output), _read(source)
+    with caption_edits.opened(store) as edited:
+        table = pa.Table.from_pylist(given, caption_edits.SCHEMA)
+        found = index.query(store, _BEFORE, edited=edited, given=table).to_pylist()
+    unknown = [row["photo_id"] for row in found if row["unknown"]]
+    if unknown:
+        raise InputError(
+            f"{source} has captions of {len(unknown)} photos that are not in {output}, such as {unknown[0]!r}",
+            hint="photo_id as supir captions --export writes it",
+            code="captions-file",
+        )
+    edits = [row for row in found if row["caption"] != _one_line(row["before"])]
+    prompted = [row["photo_id"] for row in edits if row["prompted"]]
+    if prompted:
+        raise InputError(
+            f"{source} changes captions of {len(prompted)} photos that have a prompt, such as {prompted[0]!r}",
+            hint="change the prompt in the list that they come from: it stands before every caption",
+            code="captions-file",
+        )
+    if edits:
+        caption_edits.append(store, edits)
+    text = f"{len(edits)} captions are new" + ("; the next supir run restores their photos again" if edits else "")
+    _say({"imported": len(edits), "unchanged": len(found) - len(edits)}, text, as_json)
+
+
+def _read(source: str) -> list[dict[str, str]]:
+    store, name = split_uri(Store(source).uri())
+    try:
+        lines = csv.DictReader(io.StringIO(store.read(name).decode("utf-8-sig"), newline=""))
+        if not {"photo_id", "caption"} <= set(lines.fieldnames or ()):
+            raise InputError(f"{source} lacks the columns photo_id and caption", code="captions-file")
+        given: dict[str, str] = {}
+        for line in lines:
+            photo_id, caption = line["photo_id"], _one_line(line["caption"])
+            if given.setdefault(photo_id, caption) != caption:
+                raise InputError(f"{source} has two captions of {photo_id!r}", code="captions-file")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{source} is no CSV file in UTF-8: {error}", hint="save it as CSV UTF-8", code="captions-file"
+        ) from error
+    return [{"photo_id": photo_id, "caption": caption} for photo_id, caption in given.items()]
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _say(facts: dict[str, object], text: str, as_json: bool) -> None:
+    sys.stdout.write((json.dumps(facts, ensure_ascii=False) if as_json else text) + "\n")

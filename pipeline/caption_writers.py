@@ -1,0 +1,183 @@
+"""Who writes captions where nobody has: a resident vision-language model, or a server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from pipeline.caption_endpoint import Endpoint
+from pipeline.captioning import ENDPOINT, VLM, Captioning
+from pipeline.networks import SharedNetworks
+from pipeline.settings import RunSettings
+from pipeline.watch import Clock
+from supir_core.caption_model import caption_digest, caption_directory
+from supir_core.caption_text import QUESTION, Caption
+from supir_core.captioner import Captioner
+from supir_core.cleaner import Clean, Cleaner, pictures_to_caption, resized
+from supir_core.errors import PhotoError, SupirError
+from supir_core.models import read_dims
+from supir_core.presets import Preset
+
+log = logging.getLogger(__name__)
+
+
+class Writer(Protocol):
+    """Writes captions; for any number of threads."""
+
+    @property
+    def digest(self) -> str:
+        """What decides its captions."""
+
+    def __call__(self, pixels: np.ndarray, key: str, clock: Clock) -> list[Caption]:
+        """The caption of a photo, and then of its tiles if they are asked for.
+
+        Args:
+            pixels: (H, W, 3) uint8, sRGB, upright.
+            key: the sha256 of the photo's file.
+            clock: of the photo.
+
+        Raises:
+            SupirError: there is none.
+        """
+
+
+LoadWriters = Callable[[RunSettings], Mapping[str, Writer]]
+
+
+def load_writers(settings: RunSettings) -> dict[str, Writer]:
+    """The writers that a run's sources need, by source.
+
+    Raises:
+        SupirError: a model that is not there or damaged, an impossible endpoint, no such device.
+    """
+    captioning = settings.captioning
+    if not captioning.looks:
+        return {}
+    pictures = _Pictures.of(settings)
+    writers: dict[str, Writer] = {}
+    if VLM in captioning.sources:
+        model = Captioner.load(
+            captioning.model,
+            device=settings.device,
+            dtype=_dtype(captioning),
+            quantization=captioning.quantization,
+            settings=captioning.settings,
+            batch=captioning.batch,
+            allow_download=settings.allow_download,
+        )
+        directory = caption_directory(captioning.model)
+        digest = caption_digest(directory, captioning.settings, _dtype(captioning), captioning.quantization)
+        writers[VLM] = _ByModel(model, digest, pictures, captioning.batch)
+    if ENDPOINT in captioning.sources:
+        writers[ENDPOINT] = _ByEndpoint(endpoint(captioning), pictures)
+    return writers
+
+
+def check_writers(settings: RunSettings) -> None:
+    """See that the writers can be there, before anything is started.
+
+    Raises:
+        SupirError: as `load_writers`, for what can be seen without loading.
+    """
+    captioning = settings.captioning
+    if VLM in captioning.sources:
+        caption_directory(captioning.model, settings.allow_download)
+    if ENDPOINT in captioning.sources:
+        endpoint(captioning)
+
+
+def endpoint(captioning: Captioning) -> Endpoint:
+    """The server that is asked.
+
+    Raises:
+        InputError: an impossible URL or key (`caption-endpoint`).
+    """
+    return Endpoint(
+        captioning.endpoint,
+        captioning.endpoint_model,
+        captioning.endpoint_key,
+        captioning.question or QUESTION,
+        max_tokens=captioning.max_tokens,
+        timeout_s=captioning.time_limit_s,
+        concurrent=captioning.requests,
+        give_up_after=captioning.give_up_after,
+    )
+
+
+def _dtype(captioning: Captioning) -> str | None:
+    return None if captioning.dtype == "auto" else captioning.dtype
+
+
+class _Pictures(NamedTuple):
+    """What a writer looks at."""
+
+    preset: Preset
+    clean: Clean
+    tiles_of_px: int | None
+    decides: str  # 12 hex digits of all of it
+
+    @classmethod
+    def of(cls, settings: RunSettings) -> _Pictures:
+        captioning, preset = settings.captioning, settings.preset
+        cleaned = captioning.input == "stage1" and preset.stage1.clean != "none"
+        clean = Cleaner.load(settings.model, device=settings.device, dtype=settings.dtype) if cleaned else resized
+        decides = [
+            settings.model_digest if cleaned else "photo",
+            [asdict(preset.size), asdict(preset.tile)] if captioning.per_tile else None,
+        ]
+        side_px = read_dims(settings.model).vae.factor if captioning.per_tile else None
+        return cls(preset, clean, side_px, _short_hash(decides))
+
+    def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
+        return pictures_to_caption(pixels, self.preset, self.clean, self.tiles_of_px)
+
+
+class _Asked(NamedTuple):
+    pictures: list[np.ndarray]
+    key: str
+
+
+class _ByModel:
+    """A resident captioner, for which photos wait together."""
+
+    def __init__(self, captioner: Captioner, digest: str, pictures: _Pictures, batch: int):
+        self.digest = _short_hash([digest, pictures.decides])
+        self._captioner, self._pictures = captioner, pictures
+        self._networks = SharedNetworks[_Asked, list[Caption]](self._write, batch)
+
+    def __call__(self, pixels: np.ndarray, key: str, clock: Clock) -> list[Caption]:
+        try:
+            return self._networks(_Asked(self._pictures(pixels), key), clock)
+        except SupirError:
+            raise
+        except Exception as error:  # of transformers and its models anything may come; the others shall not wait
+            log.error("no caption, for a reason that is not known", exc_info=error)
+            raise PhotoError(f"{type(error).__name__}: {error}", code="internal-error") from error
+
+    def _write(self, asked: Sequence[_Asked]) -> list[list[Caption]]:
+        """Captions of all pictures of all photos, in as few calls as the batch takes."""
+        pictures = [picture for photo in asked for picture in photo.pictures]
+        keys = [f"{photo.key}:{n}" if n else photo.key for photo in asked for n in range(len(photo.pictures))]
+        captions = iter(self._captioner.caption(pictures, keys))
+        return [[next(captions) for _ in photo.pictures] for photo in asked]
+
+
+class _ByEndpoint:
+    """A server."""
+
+    def __init__(self, server: Endpoint, pictures: _Pictures):
+        self.digest = _short_hash([server.digest, pictures.decides])
+        self._server, self._pictures = server, pictures
+
+    def __call__(self, pixels: np.ndarray, key: str, clock: Clock) -> list[Caption]:
+        return [self._server.caption(picture) for picture in self._pictures(pixels)]
+
+
+def _short_hash(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
