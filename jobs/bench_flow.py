@@ -23,7 +23,7 @@ from PIL import Image
 from rich.console import Console
 
 from pipeline import flow, index
-from pipeline.captioning import Captioning
+from pipeline.captions.captioning import Captioning
 from pipeline.manifest import read_manifest
 from pipeline.plan import make_plan
 from pipeline.rows import Row

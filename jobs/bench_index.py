@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from pipeline import rows
-from pipeline.captioning import Captioning
+from pipeline.captions.captioning import Captioning
 from pipeline.compact import compact
 from pipeline.database import TableFile, database
 from pipeline.manifest import Manifest

@@ -7,40 +7,16 @@ import io
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import pyarrow as pa
-
-from pipeline import caption_edits, index
-from pipeline.database import ROW_GROUP
+from pipeline.captions import edits
+from pipeline.rows import Row
 from pipeline.storage import Store, split_uri
 from supir_core.errors import InputError
 
 COLUMNS = ("photo_id", "caption", "source", "digest", "preset", "uri")
-
-# The newest row of every photo, whatever its look: what people have written since stands before it.
-_CAPTIONS = f"""
-    with newest as (
-        select photo_id, arg_max(struct_pack(caption, source := caption_source, digest := caption_digest,
-                                             preset, uri := source_uri), finished_at) as row
-        from every_row group by photo_id),
-    edits as ({caption_edits.NEWEST})
-    select photo_id, coalesce(edits.caption, row.caption, '') as caption,
-           case when edits.caption is not null and row.source != 'prompt' then 'edited' else row.source end as source,
-           case when edits.caption is null then row.digest end as digest, row.preset as preset, row.uri as uri
-    from newest left join edits using (photo_id) order by photo_id
-"""
-
-_BEFORE = f"""
-    with edits as ({caption_edits.NEWEST}),
-    newest as (select photo_id, arg_max(struct_pack(caption, source := caption_source), finished_at) as row
-               from every_row where photo_id in (select photo_id from given) group by photo_id)
-    select given.photo_id as photo_id, given.caption as caption, newest.photo_id is null as unknown,
-           coalesce(edits.caption, row.caption, '') as before, row.source = 'prompt' as prompted
-    from given left join newest using (photo_id) left join edits using (photo_id) order by photo_id
-"""
 
 
 def export_or_import(output: str, to: str | None, back_from: str | None, as_json: bool) -> None:
@@ -63,11 +39,9 @@ def export(output: str, target: str, as_json: bool) -> None:
     Raises:
         InputError: there is no index (`no-index`).
     """
-    store = Store(output)
-    index.check_exists(store)
-    with TemporaryDirectory(prefix="supir-") as folder, caption_edits.opened(store) as edited:
+    with TemporaryDirectory(prefix="supir-") as folder:
         file = Path(folder) / "captions.csv"
-        count = index.read(store, lambda connection: _write(connection, file), edited=edited)
+        count = edits.current(Store(output), lambda rows: _write(rows, file))
         if target == "-":
             with file.open(encoding="utf-8-sig", newline="") as lines:
                 shutil.copyfileobj(lines, sys.stdout)
@@ -77,14 +51,14 @@ def export(output: str, target: str, as_json: bool) -> None:
     _say({"exported": count, "file": target}, f"{count} captions are in {target}", as_json)
 
 
-def _write(connection: Any, file: Path) -> int:
+def _write(rows: Iterator[Row], file: Path) -> int:
     count = 0
     with file.open("w", encoding="utf-8-sig", newline="") as lines:  # the mark lets Excel see that it is UTF-8
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for batch in connection.sql(_CAPTIONS).to_arrow_reader(ROW_GROUP):
-            writer.writerows([row[column] for column in COLUMNS] for row in batch.to_pylist())
-            count += batch.num_rows
+        for row in rows:
+            writer.writerow([row[column] for column in COLUMNS])
+            count += 1
     return count
 
 
@@ -95,9 +69,7 @@ def import_(output: str, source: str, as_json: bool) -> None:
         InputError: no index (`no-index`), or a file that is no list of captions of its photos (`captions-file`).
     """
     store, given = Store(output), _read(source)
-    with caption_edits.opened(store) as edited:
-        table = pa.Table.from_pylist(given, caption_edits.SCHEMA)
-        found = index.query(store, _BEFORE, edited=edited, given=table).to_pylist()
+    found = edits.compare(store, given)
     unknown = [row["photo_id"] for row in found if row["unknown"]]
     if unknown:
         raise InputError(
@@ -105,18 +77,18 @@ def import_(output: str, source: str, as_json: bool) -> None:
             hint="photo_id as supir captions --export writes it",
             code="captions-file",
         )
-    edits = [row for row in found if row["caption"] != _one_line(row["before"])]
-    prompted = [row["photo_id"] for row in edits if row["prompted"]]
+    changed = [row for row in found if row["caption"] != _one_line(row["before"])]
+    prompted = [row["photo_id"] for row in changed if row["prompted"]]
     if prompted:
         raise InputError(
             f"{source} changes captions of {len(prompted)} photos that have a prompt, such as {prompted[0]!r}",
             hint="change the prompt in the list that they come from: it stands before every caption",
             code="captions-file",
         )
-    if edits:
-        caption_edits.append(store, edits)
-    text = f"{len(edits)} captions are new" + ("; the next supir run restores their photos again" if edits else "")
-    _say({"imported": len(edits), "unchanged": len(found) - len(edits)}, text, as_json)
+    if changed:
+        edits.append(store, changed)
+    text = f"{len(changed)} captions are new" + ("; the next supir run restores their photos again" if changed else "")
+    _say({"imported": len(changed), "unchanged": len(found) - len(changed)}, text, as_json)
 
 
 def _read(source: str) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs import exits
-from jobs.options import Compiled, Device, Dtype, JsonAlone, NetworkSizes
+from jobs.options import Compiled, Device, Dtype, JsonAlone, NetworkSizes, Quantization
 
 bench_app = typer.Typer(help="What this machine reaches.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -121,6 +121,39 @@ def bench_flow(
         command.bench(photos, gpus or [1, 4], wait, drivers, json_)
 
     _finish(run)
+
+
+@bench_app.command("captions")
+def bench_captions(
+    model: Annotated[str, typer.Argument(help="Directory of a captioning model, or its name in the local cache.")],
+    pictures: Annotated[int, typer.Option(min=1, help="Of noise, 512 x 512.")] = 16,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Pictures at once; repeatable. Default: 1 and 8.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of one caption.")] = 128,
+    quantization: Annotated[Quantization, typer.Option(help="float8 stores weights in 8 bits.")] = Quantization.none,
+    device: Device = None,
+    dtype: Dtype = None,
+    json_: JsonAlone = False,
+) -> None:
+    """Speed and memory of a captioning model: pictures and tokens per second, peak memory.
+
+    Example: supir bench captions models/llava-1.5-7b-hf --batch 1 --batch 8 --batch 16
+    """
+    from jobs import bench_captions as command
+
+    _finish(
+        lambda: command.captions(
+            model,
+            pictures=pictures,
+            batches=batch or [1, 8],
+            max_tokens=max_tokens,
+            device=device,
+            dtype=dtype.value if dtype else None,
+            quantization=quantization.value,
+            as_json=json_,
+        )
+    )
 
 
 def _finish(command: exits.Command) -> None:

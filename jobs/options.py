@@ -47,6 +47,13 @@ class NumberType(StrEnum):
     float8 = "float8"
 
 
+class Quantization(StrEnum):
+    """How a captioning model's weights are stored."""
+
+    none = "none"
+    float8 = "float8"
+
+
 class NetworkSizes(StrEnum):
     """Sizes of networks with random weights."""
 

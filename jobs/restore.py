@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jobs.run import choose_preset
-from pipeline import captioning
-from pipeline.caption_finder import CaptionFinder
+from pipeline.captions import captioning
+from pipeline.captions.finder import CaptionFinder
 from pipeline.photos.decode import check_name, decode
 from pipeline.photos.encode import EXTENSIONS, check_fits, encode, encoding_warnings
 from pipeline.storage import Store, split_uri

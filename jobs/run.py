@@ -17,7 +17,8 @@ from rich.text import Text
 
 from jobs import exits
 from jobs.progress import RunProgress
-from pipeline import captioning, report
+from pipeline import report
+from pipeline.captions import captioning
 from pipeline.lease import held
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.plan import Plan, make_plan, of_shard
@@ -149,7 +150,7 @@ def _run_flow(
 
         check_model(settings.model)
         if settings.captioning.looks:
-            from pipeline.caption_writers import check_writers  # noqa: PLC0415
+            from pipeline.captions.writers import check_writers  # noqa: PLC0415
 
             check_writers(settings)
         if not settings.address:

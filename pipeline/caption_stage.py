@@ -11,9 +11,9 @@ import ray
 import torch
 
 from pipeline import rows
-from pipeline.caption_finder import CaptionFinder
-from pipeline.caption_keeper import CaptionKeeper
-from pipeline.caption_writers import LoadWriters
+from pipeline.captions.finder import CaptionFinder
+from pipeline.captions.keeper import CaptionKeeper
+from pipeline.captions.writers import LoadWriters
 from pipeline.rows import Row
 from pipeline.safeguard import Safeguard
 from pipeline.settings import RunSettings

@@ -27,7 +27,7 @@ from ray.data import ActorPoolStrategy, Dataset
 from pipeline import replacing, rows
 from pipeline.attempts import start_attempts
 from pipeline.caption_stage import CaptionStage
-from pipeline.caption_writers import LoadWriters, load_writers
+from pipeline.captions.writers import LoadWriters, load_writers
 from pipeline.database import TableFile
 from pipeline.index import IndexWriter
 from pipeline.restore_stage import LoadRestorer, RestoreStage, load_restorer

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline import caption_edits, index, replacing, rows
+from pipeline import index, replacing, rows
+from pipeline.captions import edits as caption_edits
 from pipeline.database import TableFile, database, into_file
 from pipeline.manifest import Manifest
 from pipeline.settings import RunSettings, parse_shard

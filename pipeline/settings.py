@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline import captioning
-from pipeline.captioning import Captioning
+from pipeline.captions import captioning
+from pipeline.captions.captioning import Captioning
 from pipeline.storage import Store
 from supir_core import presets
 from supir_core.errors import InputError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pipeline.captioning import VLM
+from pipeline.captions.captioning import VLM
 from pipeline.settings import RunSettings
 from supir_core.errors import InputError
 

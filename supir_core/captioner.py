@@ -127,6 +127,12 @@ class Captioner:
             store_linears_as_fp8(network.get_decoder())
         return cls(network.to(place).requires_grad_(False).eval(), processor, settings or CaptionSettings(), batch)
 
+    @property
+    def weights_bytes(self) -> int:
+        """What its weights take on the device."""
+        tensors = [*self._network.parameters(), *self._network.buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def caption(self, pictures: Sequence[np.ndarray], keys: Sequence[str] | None = None) -> list[Caption]:
         """One caption per picture; each depends on its picture, its key, the settings and the weights alone.
 

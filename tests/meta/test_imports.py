@@ -25,6 +25,7 @@ ONLY_IN = {
         "pipeline/attempts.py",
         "pipeline/caption_stage.py",
         "pipeline/restore_stage.py",
+        "pipeline/safeguard.py",
         "jobs/submit.py",
     },
     "fsspec": {"pipeline/storage.py"},

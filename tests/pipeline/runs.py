@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline import flow, index
-from pipeline.captioning import Captioning
+from pipeline.captions.captioning import Captioning
 from pipeline.manifest import read_manifest
 from pipeline.plan import Plan, make_plan
 from pipeline.restore_stage import LoadRestorer

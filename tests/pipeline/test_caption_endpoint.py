@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.caption_endpoint import DOWN, Endpoint
+from pipeline.captions.endpoint import DOWN, Endpoint
 from supir_core.caption_text import QUESTION
 from supir_core.errors import InputError
 from tests.pipeline.caption_server import KEY, Server, said

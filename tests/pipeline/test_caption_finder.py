@@ -12,8 +12,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from pipeline import rows
-from pipeline.caption_finder import CaptionFinder, Found, Look, Subject
-from pipeline.captioning import Captioning
+from pipeline.captions.captioning import Captioning
+from pipeline.captions.finder import CaptionFinder, Found, Look, Subject
 from pipeline.watch import Clock
 from supir_core.errors import PhotoError
 from tests.pipeline.photographs import jpeg, picture, put

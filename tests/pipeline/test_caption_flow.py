@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import caption_cache, caption_edits, flow, index, rows
-from pipeline.caption_writers import Writer, load_writers
-from pipeline.captioning import Captioning
+from pipeline import flow, index, rows
+from pipeline.captions import cache, edits
+from pipeline.captions.captioning import Captioning
+from pipeline.captions.writers import Writer, load_writers
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
 from pipeline.watch import Clock
@@ -189,8 +190,8 @@ def test_people_have_the_last_word(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "in", tmp_path / "out", captioning=VLM)
     before = run(settings, writers)
     store = Store(str(tmp_path / "out"))
-    caption_edits.append(store, [{"photo_id": "a.jpg", "caption": "Aunt Emma"}, {"photo_id": "b.jpg", "caption": "x"}])
-    caption_edits.append(store, [{"photo_id": "b.jpg", "caption": ""}])
+    edits.append(store, [{"photo_id": "a.jpg", "caption": "Aunt Emma"}, {"photo_id": "b.jpg", "caption": "x"}])
+    edits.append(store, [{"photo_id": "b.jpg", "caption": ""}])
     again = settings_for(tmp_path / "in", tmp_path / "out", captioning=VLM)
     plan = plan_for(again)
     assert plan.todo.read()["photo_id"].to_pylist() == ["a.jpg", "b.jpg"] and plan.done_before == 1
@@ -208,14 +209,14 @@ def test_people_have_the_last_word(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_is_one_object_per_content(tmp_path: Path) -> None:
-    store, written = Store(str(tmp_path)), caption_cache.Written("Straße", ["a", "b"], 0.5, 9)
-    assert caption_cache.find(store, "d1", "ab12") is None
-    caption_cache.keep(store, "d1", "ab12", written)
-    assert caption_cache.find(store, "d1", "ab12") == written and caption_cache.find(store, "d2", "ab12") is None
+    store, written = Store(str(tmp_path)), cache.Written("Straße", ["a", "b"], 0.5, 9)
+    assert cache.find(store, "d1", "ab12") is None
+    cache.keep(store, "d1", "ab12", written)
+    assert cache.find(store, "d1", "ab12") == written and cache.find(store, "d2", "ab12") is None
     (place,) = tmp_path.rglob("*.json")
     assert json.loads(place.read_text(encoding="utf-8"))["text"] == "Straße"
     place.write_text("{")
-    assert caption_cache.find(store, "d1", "ab12") is None, "it will be written again"
+    assert cache.find(store, "d1", "ab12") is None, "it will be written again"
 
 
 def test_a_photo_that_is_refused_is_not_looked_at(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import captioning
-from pipeline.captioning import Captioning, from_settings, is_caption, keys, parse
+from pipeline.captions import captioning
+from pipeline.captions.captioning import Captioning, from_settings, is_caption, keys, parse
 from supir_core.caption_model import PUBLISHED
 from supir_core.errors import InputError
 

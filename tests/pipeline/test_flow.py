@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline import commit, flow, replacing, rows
 from pipeline.attempts import MAX_ATTEMPTS, start_attempts
-from pipeline.caption_writers import load_writers
+from pipeline.captions.writers import load_writers
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.shares import share_machines

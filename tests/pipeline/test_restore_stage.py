@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline import commit, flow, rows
 from pipeline.attempts import MAX_ATTEMPTS, start_attempts
 from pipeline.caption_stage import CaptionStage
-from pipeline.caption_writers import load_writers
+from pipeline.captions.writers import load_writers
 from pipeline.manifest import read_manifest
 from pipeline.restore_stage import LoadRestorer, RestoreStage
 from pipeline.rows import Row

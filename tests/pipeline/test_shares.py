@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.captioning import Captioning
+from pipeline.captions.captioning import Captioning
 from pipeline.shares import Shares, share_machines
 from supir_core.errors import InputError
 from tests.pipeline.runs import settings_for

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.caption_endpoint import Endpoint
-from pipeline.captioning import ENDPOINT, VLM, Captioning
+from pipeline.captions.captioning import ENDPOINT, VLM, Captioning
+from pipeline.captions.endpoint import Endpoint
 from pipeline.networks import SharedNetworks
 from pipeline.settings import RunSettings
 from pipeline.watch import Clock

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from pipeline import rows
-from pipeline.captioning import COLUMN, DESCRIBE, EMBEDDED, ENDPOINT, NONE, SIDECAR, VLM, Captioning
+from pipeline.captions.captioning import COLUMN, DESCRIBE, EMBEDDED, ENDPOINT, NONE, SIDECAR, VLM, Captioning
 from pipeline.manifest import caption_paths, read_caption
 from pipeline.photos.decode import Decoded, check_name, decode
 from pipeline.photos.embedded import description

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 from functools import cached_property
 
-from pipeline import caption_cache
-from pipeline.caption_cache import Written
-from pipeline.caption_finder import Found, Subject
-from pipeline.caption_writers import Writer
+from pipeline.captions import cache
+from pipeline.captions.cache import Written
+from pipeline.captions.finder import Found, Subject
+from pipeline.captions.writers import Writer
 from pipeline.duplicates import OneAtATime
 from pipeline.limits import check_size
 from pipeline.settings import RunSettings
@@ -45,7 +45,7 @@ class CaptionKeeper:
         """
         digest = self._writer.digest
         with self._works.only(subject.sha256, clock):
-            kept = caption_cache.find(self._output, digest, subject.sha256)
+            kept = cache.find(self._output, digest, subject.sha256)
             if kept is not None:
                 return self._found(kept, None)
             pixels = subject.decoded.pixels
@@ -64,7 +64,7 @@ class CaptionKeeper:
 
     def _keep(self, sha256: str, written: Written) -> None:
         try:
-            caption_cache.keep(self._output, self._writer.digest, sha256, written)
+            cache.keep(self._output, self._writer.digest, sha256, written)
         except SupirError as error:  # it will be written again
             log.warning("a caption is not kept: %s", error)
 
