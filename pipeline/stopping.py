@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 LOOK_EVERY_S = 0.5
+THREAD_WAIT_S = 10.0
 ROWS_WAIT_S = 30.0  # for rows that are on their way when nobody works any more
 
 
@@ -67,7 +68,8 @@ class Stop:
             begin_no_more: called at the first signal; by another thread, like the next.
             unfinished: what is still waited for.
         """
-        threading.Thread(target=self._drain, args=(begin_no_more, unfinished), name="drain", daemon=True).start()
+        thread = threading.Thread(target=self._drain, args=(begin_no_more, unfinished), name="drain", daemon=True)
+        thread.start()
         try:
             try:
                 self._can_drain = True
@@ -80,6 +82,7 @@ class Stop:
         finally:
             self._over.set()
             self._asked.set()  # lets the thread end
+            thread.join(THREAD_WAIT_S)  # what it asks must not go away while it asks: Ray would end the process
 
     def _signalled(self, *_: object) -> None:
         own, self._own_signal = self._own_signal, False
