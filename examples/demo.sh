@@ -18,7 +18,7 @@ fi
 
 input=examples/photos
 output=demo-output
-query="select photo_id, status, error_code, caption_source, width, height from photos order by photo_id"
+query="select photo_id, status, error_code, caption_source, caption, width, height from photos order by photo_id"
 
 # A second run on the same output would find everything done and restore nothing.
 rm -rf "$output"

@@ -143,7 +143,10 @@ def main() -> None:
     # A part of the picture, as the galaxies of the whole one would shrink to dots.
     deep_field = read_source(wheels, "deep-field")
     profile = deep_field.info["icc_profile"]  # sRGB, kept to show that profiles travel
-    save(shrink(deep_field.crop((300, 400, 780, 800)), 240), "space/deep-field.jpg", quality=90, icc_profile=profile)
+    described = Image.Exif()
+    described[ExifTags.Base.ImageDescription] = "Galaxies in the Hubble eXtreme Deep Field"
+    part = shrink(deep_field.crop((300, 400, 780, 800)), 240)
+    save(part, "space/deep-field.jpg", quality=90, icc_profile=profile, exif=described)
 
     truncated = save(shrink(astronaut, 200), "damaged/truncated.jpg", quality=85)
     data = truncated.read_bytes()
