@@ -4,7 +4,7 @@ vocabulary of whole words. Each is written as a directory that `Captioner.load` 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ VISION = {
 }
 
 
-def llava() -> tuple[Any, Any]:
+def llava(text: Mapping[str, int] = TEXT, vision: Mapping[str, int] = VISION) -> tuple[Any, Any]:
     from transformers import (
         CLIPImageProcessor,
         CLIPVisionConfig,
@@ -85,22 +85,20 @@ def llava() -> tuple[Any, Any]:
         LlavaProcessor,
     )
 
-    made = tokenizer("llava")
+    made, side = tokenizer("llava"), vision["image_size"]
     pad, bos, eos, image = ids(made, "<pad>", "<s>", "</s>", "<image>")
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**VISION, projection_dim=32),
-        text_config=LlamaConfig(**TEXT, vocab_size=len(made), pad_token_id=pad, bos_token_id=bos, eos_token_id=eos),
+        vision_config=CLIPVisionConfig(**vision, projection_dim=32),
+        text_config=LlamaConfig(**text, vocab_size=len(made), pad_token_id=pad, bos_token_id=bos, eos_token_id=eos),
         image_token_index=image,
-        image_seq_length=4,
+        image_seq_length=(side // vision["patch_size"]) ** 2,
         vision_feature_layer=-1,
     )
-    pictures = CLIPImageProcessor(
-        size={"shortest_edge": IMAGE_SIDE_PX}, crop_size={"height": IMAGE_SIDE_PX, "width": IMAGE_SIDE_PX}
-    )
+    pictures = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     processor = LlavaProcessor(
         pictures,
         made,
-        patch_size=14,
+        patch_size=vision["patch_size"],
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=CHAT.replace("IMAGE", "<image>\n"),

@@ -153,7 +153,7 @@ def test_urls_that_are_none(url: str) -> None:
         b'{"choices": []}',
         b"[1]",
     ],
-    ids=str,
+    ids=lambda failure: getattr(failure, "__name__", str(failure)),
 )
 def test_what_may_pass_is_tried_again(failure: Any, server: Server) -> None:
     server.script = lambda n: failure if n <= 2 else said("A dog.")
