@@ -29,7 +29,7 @@ PARTS = 100
 _MANIFEST = """
     copy (select {photo} as photo_id, 's3://archive/' || photo_id as uri, photo_id as path, md5(i::varchar) as
                  source_version, 1000000 + i as source_bytes, null::varchar as caption, '' as sidecar,
-                 null::varchar as prompt, null::varchar as preset
+                 null::varchar as prompt, null::varchar as preset, null::varchar as edited
           from range({rows}) numbers(i)) to '{file}' (format parquet, compression zstd, row_group_size 100000)
 """
 _INDEX = """

@@ -9,10 +9,12 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
+
 from pipeline import rows
 from pipeline.captions.captioning import COLUMN, DESCRIBE, EMBEDDED, ENDPOINT, NONE, SIDECAR, VLM, Captioning
 from pipeline.manifest import caption_paths, read_caption
-from pipeline.photos.decode import Decoded, check_name, decode
+from pipeline.photos.decode import check_name, decode
 from pipeline.photos.embedded import description
 from pipeline.ranges import open_ranges
 from pipeline.rows import Row
@@ -62,10 +64,9 @@ class Subject:
         """Of its file."""
         return hashlib.sha256(self.data).hexdigest()
 
-    @cached_property
-    def decoded(self) -> Decoded:
-        """Its pixels."""
-        return decode(self.data)
+    def pixels(self) -> np.ndarray:
+        """(H, W, 3) uint8, decoded anew each time: several photos wait for a model at once, and they may be large."""
+        return decode(self.data).pixels
 
 
 class CaptionFinder:
@@ -120,7 +121,7 @@ class CaptionFinder:
         from supir_core.describe import describe  # noqa: PLC0415  # brings torch
 
         with self._risk(subject.photo):
-            return Found(describe(subject.decoded.pixels))
+            return Found(describe(subject.pixels()))
 
 
 def sidecar(photo: Row) -> str:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from functools import cached_property
 
+import numpy as np
+
 from pipeline.captions import cache
 from pipeline.captions.cache import Written
 from pipeline.captions.finder import Found, Subject
@@ -48,9 +50,7 @@ class CaptionKeeper:
             kept = cache.find(self._output, digest, subject.sha256)
             if kept is not None:
                 return self._found(kept, None)
-            pixels = subject.decoded.pixels
-            check_size(planned(self._settings.preset.size, *pixels.shape[:2]), self._settings)
-            whole, *tiles = captions = self._writer(pixels, subject.sha256, clock)
+            whole, *tiles = captions = self._writer(lambda: self._read(subject), subject.sha256, clock)
             warnings = tuple(dict.fromkeys(caption.warning for caption in captions if caption.warning))
             written = Written(
                 whole.text,
@@ -61,6 +61,12 @@ class CaptionKeeper:
             if set(warnings) <= {EMPTY}:  # other warnings may not come again
                 self._keep(subject.sha256, written)
         return self._found(written, written.seconds, warnings)
+
+    def _read(self, subject: Subject) -> np.ndarray:
+        """Its pixels, if it is going to be restored."""
+        pixels = subject.pixels()
+        check_size(planned(self._settings.preset.size, *pixels.shape[:2]), self._settings)
+        return pixels
 
     def _keep(self, sha256: str, written: Written) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple, Protocol
@@ -24,7 +25,13 @@ from supir_core.errors import PhotoError, SupirError
 from supir_core.models import read_dims
 from supir_core.presets import Preset
 
+DECODED_AT_ONCE = 2
+
 log = logging.getLogger(__name__)
+
+
+Read = Callable[[], np.ndarray]
+"""Gives a photo's pixels: (H, W, 3) uint8, sRGB, upright."""
 
 
 class Writer(Protocol):
@@ -34,11 +41,11 @@ class Writer(Protocol):
     def digest(self) -> str:
         """What decides its captions."""
 
-    def __call__(self, pixels: np.ndarray, key: str, clock: Clock) -> list[Caption]:
+    def __call__(self, read: Read, key: str, clock: Clock) -> list[Caption]:
         """The caption of a photo, and then of its tiles if they are asked for.
 
         Args:
-            pixels: (H, W, 3) uint8, sRGB, upright.
+            read: gives the photo.
             key: the sha256 of the photo's file.
             clock: of the photo.
 
@@ -121,6 +128,7 @@ class _Pictures(NamedTuple):
     clean: Clean
     tiles_of_px: int | None
     decides: str  # 12 hex digits of all of it
+    few: threading.Semaphore  # of the photos that wait for a model, only so many are in memory as they were
 
     @classmethod
     def of(cls, settings: RunSettings) -> _Pictures:
@@ -132,10 +140,11 @@ class _Pictures(NamedTuple):
             [asdict(preset.size), asdict(preset.tile)] if captioning.per_tile else None,
         ]
         side_px = read_dims(settings.model).vae.factor if captioning.per_tile else None
-        return cls(preset, clean, side_px, _short_hash(decides))
+        return cls(preset, clean, side_px, _short_hash(decides), threading.Semaphore(DECODED_AT_ONCE))
 
-    def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
-        return pictures_to_caption(pixels, self.preset, self.clean, self.tiles_of_px)
+    def __call__(self, read: Read) -> list[np.ndarray]:
+        with self.few:
+            return pictures_to_caption(read(), self.preset, self.clean, self.tiles_of_px)
 
 
 class _Asked(NamedTuple):
@@ -151,9 +160,9 @@ class _ByModel:
         self._captioner, self._pictures = captioner, pictures
         self._networks = SharedNetworks[_Asked, list[Caption]](self._write, batch)
 
-    def __call__(self, pixels: np.ndarray, key: str, clock: Clock) -> list[Caption]:
+    def __call__(self, read: Read, key: str, clock: Clock) -> list[Caption]:
         try:
-            return self._networks(_Asked(self._pictures(pixels), key), clock)
+            return self._networks(_Asked(self._pictures(read), key), clock)
         except SupirError:
             raise
         except Exception as error:  # of transformers and its models anything may come; the others shall not wait
@@ -175,8 +184,8 @@ class _ByEndpoint:
         self.digest = _short_hash([server.digest, pictures.decides])
         self._server, self._pictures = server, pictures
 
-    def __call__(self, pixels: np.ndarray, key: str, clock: Clock) -> list[Caption]:
-        return [self._server.caption(picture) for picture in self._pictures(pixels)]
+    def __call__(self, read: Read, key: str, clock: Clock) -> list[Caption]:
+        return [self._server.caption(picture) for picture in self._pictures(read)]
 
 
 def _short_hash(values: object) -> str:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipeline import flow, index, rows
 from pipeline.captions import cache, edits
 from pipeline.captions.captioning import Captioning
-from pipeline.captions.writers import Writer, load_writers
+from pipeline.captions.writers import Read, Writer, load_writers
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
 from pipeline.watch import Clock
@@ -60,7 +59,8 @@ class PretendWriter:
     orders: PretendWriters
     digest: str = "pretended000"
 
-    def __call__(self, pixels: np.ndarray, key: str, clock: Clock) -> list[Caption]:
+    def __call__(self, read: Read, key: str, clock: Clock) -> list[Caption]:
+        pixels = read()
         with self.orders.journal.open("a", encoding="utf-8") as journal:
             journal.write(f"{key}\n")
         if pixels.shape[:2] == self.orders.poison:
