@@ -15,6 +15,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
@@ -40,6 +42,8 @@ from supir_core.errors import ClusterError
 
 ROUND_ROWS = 200_000  # the driver keeps about 5 KB per row until an execution ends
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that a run starts for itself; rows take some 200 bytes there
+ROW_BY_ROW: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "prefetch_batches": 0}
+THREADS_WAIT_S = 60.0  # for an execution that is being ended to end
 NO_PROGRESS_TIMEOUT_S = 12 * 3600  # an execution that waits this long for a machine is given up
 
 
@@ -89,7 +93,7 @@ def run(
                     if shares.captions_first:
                         photos = _rows(_all_of(photos, on_captions))
                     photos = restored(settings, photos, needed, attempts, load)
-                    for finished in photos.iter_batches(batch_size=None, batch_format="pyarrow"):
+                    for finished in photos.iter_batches(**ROW_BY_ROW):
                         new = [row for row in finished.to_pylist() if row["status"] != rows.LEFT]
                         none_left &= len(new) == finished.num_rows
                         writer.append(new)
@@ -125,7 +129,7 @@ def _rows(photos: pa.Table) -> Dataset:
 def _all_of(photos: Dataset, on_captions: Callable[[int], None]) -> pa.Table:
     """The captioned photos of a round, when all of them are; the captioner has gone then."""
     tables = []
-    for table in photos.iter_batches(batch_size=None, batch_format="pyarrow"):
+    for table in photos.iter_batches(**ROW_BY_ROW):
         tables.append(table)
         on_captions(table.num_rows)
     return pa.concat_tables(tables)
@@ -208,7 +212,16 @@ def _cluster(settings: RunSettings) -> Iterator[None]:
         yield
     finally:
         if started:
+            _wait_for_executions()
             ray.shutdown()
+
+
+def _wait_for_executions() -> None:
+    """Ray's compiled part ends the process, without a word and with 1, if a thread calls it while Ray goes down."""
+    end = time.monotonic() + THREADS_WAIT_S
+    for thread in threading.enumerate():
+        if thread.name.startswith("StreamingExecutor"):
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def _connect(address: str, options: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from pathlib import Path
 
 import pytest
@@ -318,3 +319,20 @@ def test_a_redo_that_is_killed_leaves_what_the_next_run_mends(tmp_path: Path) ->
 def view_sha(output: Path, photo_id: str) -> str:
     """Of the picture as it lies."""
     return hashlib.sha256((output / view(output)[photo_id]["image"]).read_bytes()).hexdigest()
+
+
+def test_nothing_of_a_run_goes_on_behind_it(small: RunSettings) -> None:
+    """A thread of Ray Data that is left would end the process, without a word, when Ray is shut down."""
+    before = set(threading.enumerate())
+
+    class Enough(Exception):
+        pass
+
+    def enough(new: list[rows.Row]) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        flow.run(small, plan_for(small).todo, on_rows=enough, load=Pretend(seconds=0.5))
+    flow._wait_for_executions()
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not [name for name in left if name.startswith("StreamingExecutor")], left
