@@ -37,9 +37,8 @@ from pipeline.stopping import Stop, Unfinished
 from pipeline.storage import Store
 from supir_core.errors import ClusterError, InputError
 
-ROUND_ROWS = 200_000  # the driver keeps about 5 KB per row until an execution ends
+ROUND_ROWS = 200_000  # the driver keeps about 8 KB per row until an execution ends
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that a run starts for itself; rows take some 200 bytes there
-ROW_BY_ROW: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "prefetch_batches": 0}
 THREADS_WAIT_S = 60.0  # for an execution that is being ended to end
 NO_PROGRESS_TIMEOUT_S = 12 * 3600  # an execution that waits this long for a machine is given up
 
@@ -80,7 +79,8 @@ def run(
             for photos_of_round in todo.rounds(ROUND_ROWS):
                 photos = dataset(settings, photos_of_round, attempts, load)
                 with _unwrapped(attempts):
-                    for finished in photos.iter_batches(**ROW_BY_ROW):
+                    # Without prefetching, whose thread would still call Ray while it is shut down.
+                    for finished in photos.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                         new = [row for row in finished.to_pylist() if row["status"] != rows.LEFT]
                         none_left &= len(new) == finished.num_rows
                         writer.append(new)
