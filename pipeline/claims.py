@@ -36,7 +36,7 @@ def find(store: Store, look: str, work: str) -> Claim | None:
     data = store.read_if_any(_place(look, work))
     try:
         return Claim(**json.loads(data)) if data else None
-    except (ValueError, TypeError):  # not ours; the work will be done again
+    except (ValueError, TypeError):  # withdrawn, or not ours; the work will be done again
         return None
 
 

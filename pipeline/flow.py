@@ -40,9 +40,10 @@ from pipeline.stopping import Stop, Unfinished
 from pipeline.storage import Store
 from supir_core.errors import ClusterError
 
-ROUND_ROWS = 200_000  # the driver keeps about 5 KB per row until an execution ends
-OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that a run starts for itself; rows take some 200 bytes there
+ROUND_ROWS = 200_000  # the driver keeps about 8 KB per row until an execution ends
+# One row at a time, and none prefetched: the thread that prefetches would still call Ray while it is shut down.
 ROW_BY_ROW: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "prefetch_batches": 0}
+OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that a run starts for itself; rows take some 200 bytes there
 THREADS_WAIT_S = 60.0  # for an execution that is being ended to end
 NO_PROGRESS_TIMEOUT_S = 12 * 3600  # an execution that waits this long for a machine is given up
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 LOOK_EVERY_S = 0.5
-THREAD_WAIT_S = 10.0
+THREAD_WAIT_S = 10.0  # for an answer to the last question of the thread that waits
 ROWS_WAIT_S = 30.0  # for rows that are on their way when nobody works any more
 
 
