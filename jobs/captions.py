@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -23,10 +24,10 @@ def export_or_import(output: str, to: str | None, back_from: str | None, as_json
     """One of the two.
 
     Raises:
-        InputError: as `import_`, or none or both are asked for (`captions-file`).
+        InputError: as `import_`, or none or both are asked for.
     """
     if (to is None) == (back_from is None):
-        raise InputError("give --export FILE or --import FILE", code="captions-file")
+        raise InputError("give either --export FILE or --import FILE", hint="see: supir captions --help")
     if to is not None:
         export(output, to, as_json)
     else:
@@ -94,7 +95,10 @@ def import_(output: str, source: str, as_json: bool) -> None:
 def _read(source: str) -> list[dict[str, str]]:
     store, name = split_uri(Store(source).uri())
     try:
-        lines = csv.DictReader(io.StringIO(store.read(name).decode("utf-8-sig"), newline=""))
+        data = store.read(name)
+        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+        head = text.partition("\n")[0]
+        lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
         if not {"photo_id", "caption"} <= set(lines.fieldnames or ()):
             raise InputError(f"{source} lacks the columns photo_id and caption", code="captions-file")
         given: dict[str, str] = {}
@@ -104,7 +108,7 @@ def _read(source: str) -> list[dict[str, str]]:
                 raise InputError(f"{source} has two captions of {photo_id!r}", code="captions-file")
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"{source} is no CSV file in UTF-8: {error}", hint="save it as CSV UTF-8", code="captions-file"
+            f"{source} is no CSV file in UTF-8 or UTF-16: {error}", hint="save it as CSV UTF-8", code="captions-file"
         ) from error
     return [{"photo_id": photo_id, "caption": caption} for photo_id, caption in given.items()]
 

@@ -90,6 +90,10 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also try again what failed in an earlier run.")
     ] = False,
+    retry_captions: Annotated[
+        bool,
+        typer.Option("--retry-captions", help="Also restore again what an outage of captioner or server left without."),
+    ] = False,
     redo: Annotated[
         bool, typer.Option("--redo", help="Restore every photo of the input again, also what is done.")
     ] = False,

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from jobs.progress import counting
-from jobs.run import Request, build_settings, left_to_others
+from jobs.run import Request, build_settings, check_captioner, left_to_others
 from pipeline import estimate
 from pipeline.estimate import EDGES_MP, Format, Rate, Survey
 from pipeline.manifest import read_manifest
@@ -30,6 +30,8 @@ def plan(request: Request, sample: str, megapixels_per_s: float | None, as_json:
     """
     count = _sample_size(sample)
     settings = build_settings(request)
+    if not settings.allow_download:  # else what is missing will be fetched, by the run
+        check_captioner(settings, allow_download=False)
     with Console(stderr=True).status("reading the input and the index"):
         manifest = read_manifest(settings.input, settings.limit, settings.preset.name, settings.only)
         made = make_plan(manifest, settings)
@@ -46,6 +48,7 @@ def plan(request: Request, sample: str, megapixels_per_s: float | None, as_json:
         "ignored": manifest.ignored,
         "other_presets": manifest.others,
         "done_before": made.done_before,
+        "captions_lost": made.lost_captions,
         "failed_before": made.failed_before,
         "todo": made.todo.num_rows,
         "formats": _formats(estimate.formats(manifest.photos), left),
@@ -119,11 +122,14 @@ def _time(survey: Survey, readable: int, rate: Rate | None, settings: RunSetting
 
 def _lines(facts: dict[str, Any], settings: RunSettings) -> list[str]:
     ignored = ", ".join(f"{count} {kind}" for kind, count in sorted(facts["ignored"].items()))
+    lost = f", {facts['captions_lost']} of them with a lost caption (--retry-captions restores these again)"
     failed = f", {facts['failed_before']} failed before (--retry-failed tries them again)"
     lines = [
         f"input     {facts['input']}: {facts['photos']} photos" + (f"; ignored: {ignored}" if ignored else ""),
         f"look      {settings.preset.folder}, model {settings.model}, {settings.format}",
-        f"to do     {facts['todo']}; {facts['done_before']} done before" + (failed if facts["failed_before"] else ""),
+        f"to do     {facts['todo']}; {facts['done_before']} done before"
+        + (lost if facts["captions_lost"] else "")
+        + (failed if facts["failed_before"] else ""),
         "",
         f"{'format':10}{'photos':>10}{'to do':>10}{'size':>14}",
     ]

@@ -19,6 +19,7 @@ from jobs import exits
 from jobs.progress import RunProgress
 from pipeline import report
 from pipeline.captions import captioning
+from pipeline.captions.captioning import ENDPOINT, VLM
 from pipeline.lease import held
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.plan import Plan, make_plan, of_shard
@@ -26,6 +27,7 @@ from pipeline.settings import RunSettings, parse_shard
 from pipeline.stopping import Stop
 from pipeline.storage import Store
 from supir_core import models
+from supir_core.caption_model import caption_directory
 from supir_core.errors import InputError
 from supir_core.presets import Preset, load_preset
 
@@ -44,6 +46,7 @@ class Request:
     only: str | None
     shard: str | None
     retry_failed: bool
+    retry_captions: bool
     redo: bool
     workers: int | None
     gpus_per_worker: float | None
@@ -138,23 +141,21 @@ def _run_flow(
     console: Console,
 ) -> tuple[float, int]:
     """Restore the photos of the plan; the seconds that it took, and how many photos are left."""
+    with console.status("loading torch"):  # which a run with nothing to do can spare
+        from supir_core.precision import device_named  # noqa: PLC0415
+        from supir_core.weights import check_model  # noqa: PLC0415
+
+        check_model(settings.model)
+        check_captioner(settings, settings.allow_download)
+        if not settings.address:
+            device_named(settings.device)
     already = f", {plan.done_before} done before" if plan.done_before else ""
     console.print(
         f"run {settings.run}: photos to restore: {plan.todo.num_rows}{already}; "
         "starting Ray and loading the networks, which takes a while"
     )
     with console.status("loading Ray and the networks"):
-        from pipeline import flow  # noqa: PLC0415  # brings ray and torch, which a run with nothing to do can spare
-        from supir_core.precision import device_named  # noqa: PLC0415
-        from supir_core.weights import check_model  # noqa: PLC0415
-
-        check_model(settings.model)
-        if settings.captioning.looks:
-            from pipeline.captions.writers import check_writers  # noqa: PLC0415
-
-            check_writers(settings)
-        if not settings.address:
-            device_named(settings.device)
+        from pipeline import flow  # noqa: PLC0415
     settings.save(store, photos=manifest.photos.num_rows, todo=plan.todo.num_rows, ignored=manifest.ignored)
     with RunProgress(plan.todo.num_rows, progress_style) as progress:
         stop.say = progress.say
@@ -194,6 +195,21 @@ def build_settings(request: Request) -> RunSettings:
     )
 
 
+def check_captioner(settings: RunSettings, allow_download: bool) -> None:
+    """See that what is to write captions can be there, before anything is started; imports no torch.
+
+    Raises:
+        SupirError: no such model, or an impossible endpoint.
+    """
+    captioning = settings.captioning
+    if VLM in captioning.sources:
+        caption_directory(captioning.model, allow_download)
+    if ENDPOINT in captioning.sources:
+        from pipeline.captions.endpoint import endpoint_of  # noqa: PLC0415
+
+        endpoint_of(captioning)
+
+
 def left_to_others(presets: dict[str, int]) -> str:
     """What a user must be told of photos that are listed for other presets; empty if there are none."""
     if not presets:
@@ -213,8 +229,14 @@ def _check_apart(source: str, output: str) -> None:
         )
 
 
+def _lost_captions(photos: int) -> str:
+    return f"captions lost: {photos}, as captioner, server or file failed (--retry-captions restores these again)"
+
+
 def _nothing_to_do(plan: Plan) -> str:
     text = f"nothing to do: {plan.done_before} photos are restored"
+    if plan.lost_captions:
+        text += f" ({_lost_captions(plan.lost_captions)})"
     if plan.failed_before:
         text += f", {plan.failed_before} failed in an earlier run (--retry-failed tries them again)"
     return text
@@ -231,6 +253,7 @@ def _facts(settings: RunSettings, store: Store, outcome: Outcome) -> dict[str, A
         "failed": outcome.failed_now,
         "left": outcome.left,
         "duplicates_total": summary.duplicates,
+        "captions_lost": summary.lost_captions,
         "restored_before": plan.done_before,
         "failed_before": plan.failed_before,
         "reasons": summary.reasons,
@@ -254,6 +277,8 @@ def _show(console: Console, settings: RunSettings, outcome: Outcome) -> None:
         table.add_row(
             "", "", f"duplicates: {summary.duplicates}, which show the picture of a photo of the same content"
         )
+    if summary.lost_captions:
+        table.add_row("", "", _lost_captions(summary.lost_captions))
     before = f"and {plan.failed_before} before (--retry-failed tries them again)" if plan.failed_before else ""
     table.add_row("failed", str(outcome.failed_now), before)
     for code, count in summary.reasons.items():

@@ -34,17 +34,21 @@ class CaptionStage:
     def __init__(self, settings: dict[str, Any], threads: int, attempts: Any, load: LoadWriters):
         parsed = RunSettings.from_dict(settings)
         torch.set_num_threads(threads)
+        self._refusal: SupirError | None = None
         try:
             writers = load(parsed)
         except SupirError as error:
             ray.get(attempts.refuse.remote(error))
-            raise
+            self._refusal = error
+            return
         self._attempts, self._guard = attempts, Safeguard(attempts, parsed)
         looks = {source: CaptionKeeper(writer, parsed) for source, writer in writers.items()}
         self._finder = CaptionFinder(parsed.captioning, looks, self._risk)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         """One row per photo, whatever happens to it."""
+        if self._refusal:  # Ray would print one that is raised by a constructor, and try again
+            raise self._refusal
         return rows.table([self._finder.find(photo) for photo in photos.to_pylist()], rows.CAPTIONED)
 
     @contextmanager

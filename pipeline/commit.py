@@ -152,7 +152,7 @@ def _give_way(store: Store, look: str, old: Row, new: Row) -> None:
     if old.get("image") == new["image"]:
         claims.withdraw(store, look, old)
         if old.get("source_version") == new.get("source_version"):  # nothing else would tell the next plan
-            replacing.mark(store, look, new["photo_id"])
+            replacing.mark(store, look, [new["photo_id"]])
 
 
 def _put_record(store: Store, look: str, path: str, row: Row, stands: Callable[[Row], bool]) -> Row:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline import claims, commit, rows
+from pipeline import claims, commit, replacing, rows
 from pipeline.claims import Claim
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
@@ -47,8 +47,10 @@ def _stays(first: Row, settings: RunSettings) -> bool:
     """Whether a photo's picture will not be overwritten in this run."""
     if first["run"] == settings.run:
         return True
-    if settings.redo:
+    if settings.redo or (settings.retry_captions and rows.has_lost_caption(first)):
         return False
+    if replacing.is_marked(Store(settings.output), settings.preset.folder, first["photo_id"]):
+        return False  # people have replaced its caption
     store, name = split_uri(first["source_uri"])
     versions = [entry.version for entry in store.entries(name) if entry.path == name]
     return not first["source_version"] or versions in ([], [first["source_version"]])

@@ -77,7 +77,7 @@ def run(
     with (
         redirect_stdout(sys.stderr),
         _cluster(settings),
-        IndexWriter(store, settings.run, _unmark(settings, store)) as writer,
+        IndexWriter(store, settings.run, _marks(settings, store, todo)) as writer,
         stop.listening(),
     ):
         attempts, caption_attempts, none_left = start_attempts(), start_attempts(), True
@@ -92,7 +92,7 @@ def run(
                 with _unwrapped(both):
                     photos = captioned(settings, _rows(photos_of_round), needed, caption_attempts, load_captions)
                     if shares.captions_first:
-                        photos = _rows(_all_of(photos, on_captions))
+                        photos = _rows(_all_of(photos, on_captions, stop))
                     photos = restored(settings, photos, needed, attempts, load)
                     for finished in photos.iter_batches(**ROW_BY_ROW):
                         new = [row for row in finished.to_pylist() if row["status"] != rows.LEFT]
@@ -110,14 +110,19 @@ def _each(attempts: list[Any], method: str) -> list[Any]:
     return answers
 
 
-def _unmark(settings: RunSettings, store: Store) -> Callable[[list[Row]], None]:
-    """What to do when the index has rows: their pictures are no longer newer than it."""
+def _marks(settings: RunSettings, store: Store, todo: TableFile) -> Callable[[list[Row]], None]:
+    """What to do when the index has rows: their pictures are no longer newer than it.
+
+    Pictures that will be made again for people's captions are marked at once: no copy may point at one any more.
+    """
     look = settings.preset.folder
+    for photos in todo.rounds(ROUND_ROWS):
+        replacing.mark(store, look, photos.filter(photos["edited"].is_valid())["photo_id"].to_pylist())
     marked = set(replacing.marked(store, look))
 
     def unmark(part: list[Row]) -> None:
         ids = {row["photo_id"] for row in part}
-        replacing.unmark(store, look, ids if settings.redo else ids & marked)
+        replacing.unmark(store, look, ids if settings.redo or settings.retry_captions else ids & marked)
 
     return unmark
 
@@ -127,12 +132,13 @@ def _rows(photos: pa.Table) -> Dataset:
     return ray.data.from_arrow(photos).repartition(target_num_rows_per_block=1)
 
 
-def _all_of(photos: Dataset, on_captions: Callable[[int], None]) -> pa.Table:
+def _all_of(photos: Dataset, on_captions: Callable[[int], None], stop: Stop) -> pa.Table:
     """The captioned photos of a round, when all of them are; the captioner has gone then."""
     tables = []
     for table in photos.iter_batches(**ROW_BY_ROW):
         tables.append(table)
-        on_captions(table.num_rows)
+        if not stop.asked:
+            on_captions(table.num_rows)  # afterwards photos pass by unseen
     return pa.concat_tables(tables)
 
 
@@ -203,8 +209,7 @@ def _cluster(settings: RunSettings) -> Iterator[None]:
         if settings.address:
             _connect(settings.address, quiet)
         else:
-            with _silent_stderr():
-                ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            _start(quiet)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # the command line shows its own, in photos
@@ -231,6 +236,17 @@ def _connect(address: str, options: dict[str, Any]) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster at {address}: {error}".splitlines()[0], hint="leave --address out to use this machine"
+        ) from error
+
+
+def _start(options: dict[str, Any]) -> None:
+    try:
+        with _silent_stderr():
+            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
+    except Exception as error:  # Ray's parts are processes, and fail in as many ways as there are machines
+        raise ClusterError(
+            f"Ray did not start: {type(error).__name__}: {error}".splitlines()[0],
+            hint="is the machine overloaded, out of memory or out of disk? The same command goes on from here",
         ) from error
 
 

@@ -22,11 +22,15 @@ _HAD = """
     select md5_number(photo_id) as photo,
            arg_max(struct_pack(
                version := hash(source_version),
-               outcome := case when status = $restored then 'restored'
+               outcome := case when status = $restored and list_has_any(
+                                   [split_part(warning, ':', 1) for warning in warnings], $lost) then 'uncaptioned'
+                               when status = $restored then 'restored'
                                when list_contains($transient, error_code) then 'transient'
                                else 'failed' end), finished_at) as newest
     from every_row where preset_digest = $digest group by photo
 """
+
+_OUTCOMES = ("restored", "uncaptioned", "failed", "transient")
 
 _KNOWN = """
     create temp view known as
@@ -88,6 +92,7 @@ class Plan:
 
     todo: TableFile  # rows.MANIFEST
     done_before: int  # photos of the manifest that the index has as restored
+    lost_captions: int  # of these, those whose caption was lost to an outage
     failed_before: int  # that failed in an earlier run and are not tried again
 
 
@@ -95,8 +100,8 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
     """The manifest without what the index already has.
 
     A photo counts as had when its newest row of this look is of the same version of the photo, and has the caption that
-    people have put in place, if they have. What failed for a
-    transient reason is tried again; what failed for good only if the settings say so. With a shard, only its photos.
+    people have put in place, if they have. What failed for a transient reason is tried again; what failed for good, or
+    lost its caption, only if the settings say so. With a shard, only its photos.
 
     Raises:
         InputError: the index holds this look made with another model (`other-model`) or in another file format
@@ -105,6 +110,8 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
     again = ["transient"]
     if settings.retry_failed or settings.redo:
         again.append("failed")
+    if settings.retry_captions or settings.redo:
+        again.append("uncaptioned")
     if settings.redo:
         again.append("restored")
     store = Store(settings.output)
@@ -113,7 +120,12 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
         _check_same(connection, settings)
         connection.execute(
             _HAD,
-            {"digest": settings.preset.digest, "restored": rows.RESTORED, "transient": list(rows.TRANSIENT)},
+            {
+                "digest": settings.preset.digest,
+                "restored": rows.RESTORED,
+                "lost": list(rows.CAPTION_LOST),
+                "transient": list(rows.TRANSIENT),
+            },
         )
         connection.execute(_KNOWN)
         if edited.files:
@@ -134,10 +146,12 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
 
     with caption_edits.opened(store) as edited:
         todo, before = index.read(store, split, manifest=manifest.photos, edited=edited)
+    had = {outcome: 0 if outcome in again else before.get(outcome, 0) for outcome in _OUTCOMES}
     return Plan(
         todo=todo,
-        done_before=0 if "restored" in again else before.get("restored", 0),
-        failed_before=0 if "failed" in again else before.get("failed", 0),
+        done_before=had["restored"] + had["uncaptioned"],
+        lost_captions=had["uncaptioned"],
+        failed_before=had["failed"],
     )
 
 

@@ -13,16 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pipeline.storage import Store
 
 FOLDER = "replacing"
-REMOVERS = 16  # marks that are removed at once
+AT_ONCE = 16  # marks that are written or removed
 
 
-def mark(store: Store, look: str, photo_id: str) -> None:
-    """Before the picture is overwritten."""
-    store.write(_place(look, photo_id), photo_id.encode())
+def mark(store: Store, look: str, photo_ids: Iterable[str]) -> None:
+    """Before the pictures are overwritten."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda photo_id: store.write(_place(look, photo_id), photo_id.encode()), photo_ids))
 
 
 def is_marked(store: Store, look: str, photo_id: str) -> bool:
-    """Whether the picture may be newer than the photo's record."""
+    """Whether the picture may be newer than the photo's record, or is about to be."""
     return store.tag(_place(look, photo_id)) is not None
 
 
@@ -33,7 +34,7 @@ def marked(store: Store, look: str) -> list[str]:
 
 def unmark(store: Store, look: str, photo_ids: Iterable[str]) -> None:
     """Once the index has their rows."""
-    with ThreadPoolExecutor(REMOVERS) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda photo_id: store.remove(_place(look, photo_id)), photo_ids))
 
 

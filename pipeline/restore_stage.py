@@ -81,11 +81,13 @@ class RestoreStage:
     def __init__(self, settings: dict[str, Any], threads: int, attempts: Any, load: LoadRestorer):
         self._settings = RunSettings.from_dict(settings)
         torch.set_num_threads(threads)
+        self._refusal: SupirError | None = None
         try:
             restorer = load(self._settings)
         except SupirError as error:
             ray.get(attempts.refuse.remote(error))
-            raise
+            self._refusal = error
+            return
         self._networks = SharedNetworks[Photo, Picture](
             lambda photos: [_picture(result) for result in restorer.restore(photos)], self._settings.photos_per_batch
         )
@@ -95,6 +97,8 @@ class RestoreStage:
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         """One finished row per photo, whatever happens to it."""
+        if self._refusal:  # Ray would print one that is raised by a constructor, and try again
+            raise self._refusal
         return rows.table([self._row(photo) for photo in photos.to_pylist()], rows.INDEX)
 
     def _row(self, photo: Row) -> Row:
@@ -129,6 +133,8 @@ class RestoreStage:
         failed_in_passing = found["status"] == rows.FAILED and found["error_code"] in rows.TRANSIENT
         again = settings.redo or failed_in_passing or (settings.retry_failed and found["status"] == rows.FAILED)
         if again and found["run"] != settings.run:
+            return False
+        if settings.retry_captions and rows.has_lost_caption(found) and found["caption"] != photo["caption"]:
             return False
         if found.get("duplicate_of") and not duplicates.still_points(self._output, settings, found):
             return False

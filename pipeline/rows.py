@@ -18,6 +18,9 @@ PROMPT = "prompt"
 EDITED = "edited"
 """The `caption_source` of a photo whose caption people have replaced (`supir captions --import`)."""
 
+CAPTION_LOST = ("caption-endpoint-down", "caption-failed", "caption-timed-out", "caption-unreadable")
+"""Warnings of a photo that might have got another caption: `--retry-captions` restores it again if it now does."""
+
 Row = dict[str, Any]
 """One row of either schema as plain Python values."""
 
@@ -88,3 +91,8 @@ CAPTIONED = pa.schema([*MANIFEST, *(INDEX.field(name) for name in _CAPTION)])
 def table(rows: list[Row], schema: pa.Schema) -> pa.Table:
     """Rows as a table; absent columns are null."""
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def has_lost_caption(row: Row) -> bool:
+    """Whether the photo might have got another caption."""
+    return any(warning.split(":")[0] in CAPTION_LOST for warning in row["warnings"] or ())

@@ -30,6 +30,7 @@ class RunSettings:
     only: str | None  # a text file with the ids of the photos to look at, one per line
     shard: str | None  # `i/n`: only every n-th photo or so, by the hash of its id
     retry_failed: bool  # also what failed in an earlier run
+    retry_captions: bool  # also what lost its caption to an outage in an earlier run
     redo: bool  # also what an earlier run has restored
     max_megapixels: float  # of what the networks see; larger photos fail with `too-large`
     photo_timeout_s: float | None  # None: an hour on a GPU, twelve on the processor

@@ -55,6 +55,11 @@ class Stop:
             for number, handler in before.items():  # of an inner block that is Ray's, which would end us on the spot
                 signal.signal(number, self._signalled if self._depth else handler)
 
+    @property
+    def asked(self) -> bool:
+        """Whether no more photos are begun."""
+        return self._asked.is_set()
+
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the main thread, whatever it waits for."""
         self._interrupted = True

@@ -62,8 +62,24 @@ def caption_directory(model: str, allow_download: bool = False) -> Path:
         allow_download: ask the hub for a name. Off, nothing is ever asked.
 
     Raises:
-        WeightsError: no such directory, and no such name in the cache (`weights-not-found`).
+        WeightsError: no such directory, and no such name in the cache (`weights-not-found`); it holds no model of
+            transformers (`captioner-unsupported`), or none of its weights (`weights-not-found`).
     """
+    directory = _directory(model, allow_download)
+    if not (directory / "config.json").is_file():
+        raise WeightsError(
+            f"{directory} holds no model of transformers: it has no config.json",
+            hint="give the directory of a captioning model, such as LLaVA as transformers has it",
+            code="captioner-unsupported",
+        )
+    if not any(file.suffix in (".safetensors", ".bin") for file in caption_files(directory)):
+        raise WeightsError(
+            f"{directory} has no weights", hint="copy the model's .safetensors files, too", code="weights-not-found"
+        )
+    return directory
+
+
+def _directory(model: str, allow_download: bool) -> Path:
     directory = Path(model).expanduser()
     if directory.is_dir():
         return directory
@@ -86,7 +102,7 @@ def caption_directory(model: str, allow_download: bool = False) -> Path:
             f"{model} could not be downloaded: {_first_line(error)}"
             if allow_download
             else f"{model} is neither a directory nor in the local cache",
-            hint="" if allow_download else "nothing is downloaded unless that is allowed",
+            hint="" if allow_download else "--allow-download fetches it; else nothing is downloaded",
             code="weights-not-found",
         ) from error
 

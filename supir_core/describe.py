@@ -1,6 +1,7 @@
 """A description by rule, for runs without a model of language: what can be measured of a picture's pixels, in words.
 
-It says that it measures. Nothing in it knows what a picture shows.
+It says that it measures. Nothing in it knows what a picture shows. It is short, as the text encoders have room for some
+twenty tokens beside the words of a shipped preset.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def describe(pixels: np.ndarray) -> str:
     """
     height, width = pixels.shape[:2]
     small = shrunk(pixels, MEASURED_SIDE_PX).astype(np.float32) / 255  # (h, w, 3)
-    measured = [f"{_orientation(height, width)} {width} x {height}", *_tone(small), _colour(small), _sharpness(pixels)]
-    return f"Measured, not seen: {', '.join(measured)}."
+    shape = [_orientation(height, width), _size(height * width / 1e6)]
+    return f"Measured: {', '.join([*shape, *_tone(small), _colour(small), _sharpness(pixels)])}."
 
 
 def _orientation(height: int, width: int) -> str:
@@ -43,12 +44,18 @@ def _orientation(height: int, width: int) -> str:
     return "landscape" if width > height else "portrait"
 
 
+def _size(megapixels: float) -> str:
+    if megapixels < 0.05:
+        return "tiny"
+    return f"{megapixels:.0f} MP" if megapixels >= 1 else f"{megapixels:.1f} MP"
+
+
 def _tone(small: np.ndarray) -> list[str]:
     brightness = small.mean(axis=2)
     low, high = np.quantile(brightness, (0.05, 0.95))
     mean = float(brightness.mean())
-    level = "dark" if mean < DARK else "bright" if mean > BRIGHT else "medium tone"
-    return [level, "low contrast"] if high - low < LOW_CONTRAST else [level]
+    level = ["dark"] if mean < DARK else ["bright"] if mean > BRIGHT else []
+    return [*level, "low contrast"] if high - low < LOW_CONTRAST else level
 
 
 def _colour(small: np.ndarray) -> str:
@@ -65,8 +72,8 @@ def _colour(small: np.ndarray) -> str:
     shares: dict[str, float] = {}
     for name, count in zip(names, np.bincount(np.searchsorted(bounds, coloured), minlength=len(names)), strict=False):
         shares[name] = shares.get(name, 0.0) + float(count) / len(coloured)
-    dominant = sorted((name for name in shares if shares[name] >= DOMINANT), key=lambda name: -shares[name])
-    return f"in colour, mostly {' and '.join(dominant)}" if dominant else "in many colours"
+    dominant = sorted((name for name in shares if shares[name] >= DOMINANT), key=lambda name: -shares[name])[:2]
+    return " and ".join(dominant) if dominant else "in many colours"
 
 
 def _sharpness(pixels: np.ndarray) -> str:
@@ -76,4 +83,4 @@ def _sharpness(pixels: np.ndarray) -> str:
         return "no edges"
     steps = sum(float(np.abs(np.diff(grey, 1, axis)).mean()) for axis in (0, 1))
     bends = sum(float(np.abs(np.diff(grey, 2, axis)).mean()) for axis in (0, 1))
-    return "sharp edges" if bends > SHARP * steps else "soft edges" if bends < SOFT * steps else "slightly soft edges"
+    return "sharp" if bends > SHARP * steps else "soft" if bends < SOFT * steps else "slightly soft"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from supir_core.caption_model import GREEDY, PUBLISHED, CaptionSettings
@@ -88,7 +89,7 @@ def parse(values: dict[str, Any]) -> Captioning:
     try:
         captioning: Captioning = parse_table(Captioning, {**Captioning().to_dict(), **values}, SECTION)
     except PresetError as error:
-        raise InputError(str(error), hint=error.hint or "", code="caption-setting") from error
+        raise InputError(str(error), hint=f"there are {', '.join(keys())}", code="caption-setting") from error
     _validate(captioning)
     return captioning
 
@@ -108,6 +109,8 @@ def from_settings(settings: Sequence[str], model: str) -> Captioning:
         text = isinstance(getattr(Captioning(), key.strip(), None), str)
         value = from_text(raw.strip())
         values[key.strip()] = raw.strip() if text and not isinstance(value, str) else value
+    if values.get("model") and Path(values["model"]).expanduser().is_dir():
+        values["model"] = str(Path(values["model"]).expanduser().resolve())  # workers work in other directories
     if "source" not in values:
         written = [name for name, key in ((VLM, "model"), (ENDPOINT, "endpoint")) if values.get(key)]
         written += [DESCRIBE] if model == DEMO_MODEL and not written else []
@@ -126,13 +129,23 @@ def keys() -> list[str]:
 
 
 def _validate(captioning: Captioning) -> None:
-    for source in captioning.sources:
-        if source not in SOURCES:
-            raise InputError(
-                f"caption.source: there is no {source!r}{did_you_mean(source, SOURCES)}",
-                hint=f"by commas, of {', '.join(SOURCES)}",
-                code="caption-setting",
-            )
+    sources = captioning.sources
+    wrong = [source for source in sources if source not in SOURCES]
+    what = ""
+    if wrong:
+        what = f"there is no {wrong[0]!r}{did_you_mean(wrong[0], SOURCES)}" if wrong[0] else "a source is empty"
+    elif len(set(sources)) < len(sources):
+        what = f"{captioning.source!r} names a source twice"
+    elif NONE in sources[:-1]:
+        what = f"in {captioning.source!r} nothing behind {NONE} is ever asked"
+    if what:
+        raise InputError(f"caption.source: {what}", hint=f"by commas, of {', '.join(SOURCES)}", code="caption-setting")
+    if captioning.per_tile and not captioning.looks:
+        raise InputError(
+            "caption.per_tile needs somebody who looks at the tiles",
+            hint="--set caption.model=DIRECTORY, or --set caption.endpoint=URL",
+            code="caption-setting",
+        )
     needs = {VLM: ("model",), ENDPOINT: ("endpoint", "endpoint_model")}
     for source, wanted in needs.items():
         lacking = [name for name in wanted if not getattr(captioning, name)]

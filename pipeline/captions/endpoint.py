@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from pipeline.captions.captioning import Captioning
 from supir_core.caption_model import RETRY
 from supir_core.caption_text import CLEANING, QUESTION, Caption, clean
 from supir_core.errors import InputError
@@ -225,6 +226,24 @@ class Endpoint:
             self.down = why
         self._opened.set()
         log.warning("no more captions in this run: %s: %s", self.url.partition("?")[0], why)
+
+
+def endpoint_of(captioning: Captioning) -> Endpoint:
+    """The server that a run asks.
+
+    Raises:
+        InputError: an impossible URL or key (`caption-endpoint`).
+    """
+    return Endpoint(
+        captioning.endpoint,
+        captioning.endpoint_model,
+        captioning.endpoint_key,
+        captioning.question or QUESTION,
+        max_tokens=captioning.max_tokens,
+        timeout_s=captioning.time_limit_s,
+        concurrent=captioning.requests,
+        give_up_after=captioning.give_up_after,
+    )
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

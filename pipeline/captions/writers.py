@@ -13,12 +13,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from pipeline.captions.captioning import ENDPOINT, VLM, Captioning
-from pipeline.captions.endpoint import Endpoint
+from pipeline.captions.endpoint import Endpoint, endpoint_of
 from pipeline.networks import SharedNetworks
 from pipeline.settings import RunSettings
 from pipeline.watch import Clock
 from supir_core.caption_model import caption_digest, caption_directory
-from supir_core.caption_text import QUESTION, Caption
+from supir_core.caption_text import Caption
 from supir_core.captioner import Captioner
 from supir_core.cleaner import Clean, Cleaner, pictures_to_caption, resized
 from supir_core.errors import PhotoError, SupirError
@@ -82,39 +82,8 @@ def load_writers(settings: RunSettings) -> dict[str, Writer]:
         digest = caption_digest(directory, captioning.settings, _dtype(captioning), captioning.quantization)
         writers[VLM] = _ByModel(model, digest, pictures, captioning.batch)
     if ENDPOINT in captioning.sources:
-        writers[ENDPOINT] = _ByEndpoint(endpoint(captioning), pictures)
+        writers[ENDPOINT] = _ByEndpoint(endpoint_of(captioning), pictures)
     return writers
-
-
-def check_writers(settings: RunSettings) -> None:
-    """See that the writers can be there, before anything is started.
-
-    Raises:
-        SupirError: as `load_writers`, for what can be seen without loading.
-    """
-    captioning = settings.captioning
-    if VLM in captioning.sources:
-        caption_directory(captioning.model, settings.allow_download)
-    if ENDPOINT in captioning.sources:
-        endpoint(captioning)
-
-
-def endpoint(captioning: Captioning) -> Endpoint:
-    """The server that is asked.
-
-    Raises:
-        InputError: an impossible URL or key (`caption-endpoint`).
-    """
-    return Endpoint(
-        captioning.endpoint,
-        captioning.endpoint_model,
-        captioning.endpoint_key,
-        captioning.question or QUESTION,
-        max_tokens=captioning.max_tokens,
-        timeout_s=captioning.time_limit_s,
-        concurrent=captioning.requests,
-        give_up_after=captioning.give_up_after,
-    )
 
 
 def _dtype(captioning: Captioning) -> str | None:

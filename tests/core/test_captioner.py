@@ -306,8 +306,10 @@ def test_a_directory_that_is_not_there(name: str) -> None:
     assert (error.code, str(error)) == ("weights-not-found", f"there is no directory {name}")
 
 
-def test_an_empty_directory(tmp_path: Path) -> None:
-    assert refused(tmp_path).code == "captioner-processor"
+def test_what_is_no_directory_of_transformers(tmp_path: Path) -> None:
+    assert refused(tmp_path).code == "captioner-unsupported"
+    (tmp_path / "config.json").write_text("{}")
+    assert refused(tmp_path).code == "weights-not-found"
 
 
 @pytest.mark.parametrize("name", ["processor_config.json", "tokenizer.json"])

@@ -15,7 +15,7 @@ from jobs.cli import app
 from pipeline.index import IndexWriter
 from pipeline.storage import Store
 from tests.core.tiny_captioners import write
-from tests.jobs.command import TINY
+from tests.jobs.command import TINY, supir
 from tests.pipeline.photographs import jpeg, put
 from tests.pipeline.test_embedded import exif, file
 
@@ -66,6 +66,19 @@ def test_out_edited_and_back_in(output: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("delimiter", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16"), (",", "utf-8"), (";", "utf-16-le")]
+)
+def test_as_spreadsheets_write_it(output: Path, delimiter: str, encoding: str) -> None:
+    lines = [["photo_id", "caption"], ["d.jpg", "Ein Hafen; größer, tiefer"]]
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter).writerows(lines)
+    sheet, mark = output.parent / "captions.csv", "\ufeff" if encoding == "utf-16-le" else ""
+    sheet.write_bytes((mark + text.getvalue()).encode(encoding))
+    assert json.loads(invoke("captions", output, "--import", sheet, "--json").stdout)["imported"] == 1
+    assert exported(output)[3]["caption"] == "Ein Hafen; größer, tiefer"
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("photo_id,caption\nz.jpg,Z\n", "photos that are not in"),
@@ -85,8 +98,18 @@ def test_a_file_that_is_not_of_this_output_is_refused_whole(output: Path, text: 
 
 
 def test_one_of_both_is_wanted(output: Path, tmp_path: Path) -> None:
-    assert "give --export FILE or --import FILE" in invoke("captions", output).stderr
+    assert "give either --export FILE or --import FILE" in invoke("captions", output).stderr
     assert invoke("captions", tmp_path / "nothing", "--export", "-").exit_code == 2
+
+
+def test_a_model_that_does_not_load_ends_the_run_with_one_line(tmp_path: Path) -> None:
+    model = write("llava", tmp_path / "llava")
+    (model / "tokenizer.json").unlink()
+    put(tmp_path / "in", {"a.jpg": jpeg(1)})
+    words = ["--set", f"caption.model={model}", "--set", "caption.gpus=0", "--gpus-per-worker", 0, *TINY]
+    result = supir("run", "-i", tmp_path / "in", "-o", tmp_path / "out", *words)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "\nerror[captioner-processor]: " in result.stderr
 
 
 @pytest.mark.usefixtures("cluster")

@@ -126,6 +126,12 @@ def test_what_ends_a_run_ends_its_plan(words: list[Any], tmp_path: Path) -> None
     result = plan(*words)
     assert result.exit_code == 2 and result.stderr.startswith("error[other-model]")
     assert plan("-i", tmp_path / "nowhere", "-o", tmp_path / "out").exit_code == 2
+    fresh = ["-i", tmp_path / "in", "-o", tmp_path / "fresh", "--set"]
+    assert "error[weights-not-found]" in plan(*fresh, "caption.model=someone/llava").stderr
+    assert "error[captioner-unsupported]" in plan(*fresh, f"caption.model={tmp_path}").stderr
+    server = ["caption.endpoint=http://127.0.0.1:9/v1", "--set", "caption.endpoint_model=m"]
+    assert plan(*fresh, *server).exit_code == 0
+    assert "error[caption-endpoint]" in plan(*fresh, *server, "--set", "caption.endpoint_key=NO_KEY").stderr
 
 
 def test_nothing_left(words: list[Any], tmp_path: Path) -> None:

@@ -84,6 +84,14 @@ def test_json_is_one_object_on_stdout(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "runs" / facts["run"] / "run.json").is_file()
 
 
+def test_a_ray_that_does_not_start(tmp_path: Path) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1, 32, 32)})
+    too_long = tmp_path / ("x" * 100)  # for its sockets
+    result = supir("run", "-i", tmp_path / "in", "-o", tmp_path / "out", *TINY, RAY_TMPDIR=str(too_long))
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "\nerror[cluster]: Ray did not start: " in result.stderr and "\nhint: " in result.stderr
+
+
 def test_a_shard_that_there_is_not(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["run", "-i", str(tmp_path), "-o", str(tmp_path / "out"), "--shard", "3/2"])
     assert result.exit_code == 2 and result.stderr.startswith("error[shard]: there is no shard 3/2\nhint: ")

@@ -41,6 +41,7 @@ def settings_for(source: str | Path, output: str | Path, **changes: Any) -> RunS
         "limit": None,
         "shard": None,
         "retry_failed": False,
+        "retry_captions": False,
         "only": None,
         "redo": False,
         "max_megapixels": 100.0,

@@ -120,7 +120,7 @@ def test_a_model_that_says_nothing_leaves_it_to_the_next_and_a_warning(tmp_path:
 def test_a_description_by_rule_says_that_it_is_one(tmp_path: Path) -> None:
     put(tmp_path, {"a.jpg": jpeg(0, 64, 96)})
     text, source, warnings = said(captioned(photo(tmp_path), "sidecar,describe"))
-    assert source == "describe" and text.startswith("Measured, not seen: landscape 96 x 64") and not warnings
+    assert source == "describe" and text.startswith("Measured: landscape, tiny") and not warnings
 
 
 def test_a_photo_that_cannot_be_decoded_is_left_to_the_restore_stage(tmp_path: Path) -> None:

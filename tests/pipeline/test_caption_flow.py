@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import flow, index, rows
+from pipeline import flow, index, replacing, report, rows
 from pipeline.captions import cache, edits
 from pipeline.captions.captioning import Captioning
 from pipeline.captions.writers import Read, Writer, load_writers
+from pipeline.manifest import read_manifest
+from pipeline.restore_stage import LoadRestorer
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
 from pipeline.watch import Clock
@@ -68,13 +71,20 @@ class PretendWriter:
         return [Caption(f"A picture of {pixels.shape[1]} columns.", tokens=5, seconds=0.25)]
 
 
-def run(settings: RunSettings, writers: Any = load_writers) -> dict[str, rows.Row]:
+def run(settings: RunSettings, writers: Any = load_writers, load: LoadRestorer = Pretend()) -> dict[str, rows.Row]:  # noqa: B008
     """Plan and run; the index's rows."""
     plan = plan_for(settings)
     if plan.todo.num_rows:
-        assert flow.run(settings, plan.todo, load=Pretend(), load_captions=writers)
+        assert flow.run(settings, plan.todo, load=load, load_captions=writers)
     asked = f"select * from photos where preset_digest = '{settings.preset.digest}' order by photo_id"
     return {row["photo_id"]: row for row in index.query(Store(settings.output), asked).to_pylist()}
+
+
+def pictures_are_as_recorded(output: Path, found: dict[str, rows.Row]) -> bool:
+    """Whether every row tells of the picture that lies there."""
+    return all(
+        hashlib.sha256((output / row["image"]).read_bytes()).hexdigest() == row["sha256"] for row in found.values()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -139,10 +149,43 @@ def test_the_endpoint_dies_half_way(tmp_path: Path, server: Server) -> None:
     assert warnings["caption-endpoint-down"] >= 10 and sum(warnings.values()) == 11, warnings
     assert len(server.requests) <= 5 + 5 * words.calls_at_once, "five attempts for those at hand, and no more"
 
-    server.script = lambda n: said(f"Picture {n}.")
-    asked = len(server.requests)
-    found = run(settings_for(tmp_path / "in", tmp_path / "out", captioning=words, redo=True))
-    assert all(row["caption"] for row in found.values()) and len(server.requests) == asked + 11
+    settings = settings_for(tmp_path / "in", tmp_path / "out", captioning=words)
+    plan = plan_for(settings)
+    assert (plan.todo.num_rows, plan.done_before, plan.lost_captions) == (0, 16, 11)
+    assert (
+        report.summarize(Store(settings.output), read_manifest(settings.input), settings.preset.digest).lost_captions
+        == 11
+    )
+
+
+def test_captions_that_an_outage_has_cost_come_when_asked_for(tmp_path: Path, server: Server) -> None:
+    """A photo for which there is none again keeps its picture; copies follow the photo whose picture they show."""
+    put(
+        tmp_path / "in", {"a.jpg": jpeg(1), "b.jpg": jpeg(2), "copy.jpg": jpeg(1), "said.jpg": jpeg(3), "said.txt": "x"}
+    )
+    words = Captioning(
+        source="sidecar,endpoint", endpoint=server.url, endpoint_model="m", input="photo", requests=1, give_up_after=1
+    )
+    server.script = lambda n: 401
+    first = run(settings_for(tmp_path / "in", tmp_path / "out", captioning=words))
+    assert [row["caption_source"] for row in first.values()] == ["none", "none", "none", "sidecar"]
+
+    again = settings_for(tmp_path / "in", tmp_path / "out", captioning=words, retry_captions=True)
+    assert plan_for(again).todo.num_rows == 3
+    still_down = run(again, load=Pretend(shade=40))
+    assert still_down["b.jpg"]["run"] == first["b.jpg"]["run"], "there is no other caption for it"
+    assert pictures_are_as_recorded(tmp_path / "out", still_down)
+
+    server.script = lambda n: said("Words.")
+    again = settings_for(tmp_path / "in", tmp_path / "out", captioning=words, retry_captions=True)
+    found = run(again, load=Pretend(shade=40))
+    assert [(row["caption"], row["caption_source"]) for row in found.values()] == [("Words.", "endpoint")] * 3 + [
+        ("x", "sidecar")
+    ]
+    assert found["said.jpg"] == first["said.jpg"]
+    assert pictures_are_as_recorded(tmp_path / "out", found)
+    assert replacing.marked(Store(again.output), again.preset.folder) == []
+    assert plan_for(again).todo.num_rows == 0 and plan_for(again).lost_captions == 0
 
 
 def test_a_photo_that_kills_the_captioner_is_restored_without_a_caption(tmp_path: Path) -> None:
@@ -206,6 +249,23 @@ def test_people_have_the_last_word(tmp_path: Path) -> None:
     other = settings_for(tmp_path / "in", tmp_path / "out", captioning=VLM, preset=look)
     run(other, writers)
     assert set(writers.begun().values()) == {1}
+
+
+def test_a_picture_that_is_made_again_for_peoples_words_takes_its_copies_along(tmp_path: Path) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1), "b.jpg": jpeg(1), "c.jpg": jpeg(1), "d.jpg": jpeg(2)})
+    output = tmp_path / "out"
+    first = run(settings_for(tmp_path / "in", output))
+    (original,) = {row["duplicate_of"] for row in first.values()} - {None}
+    edits.append(Store(str(output)), [{"photo_id": original, "caption": "Aunt Emma"}])
+    settings = settings_for(tmp_path / "in", output)
+    found = run(settings, load=Pretend(shade=40))
+    assert found[original]["caption"] == "Aunt Emma" and found["d.jpg"] == first["d.jpg"]
+    assert found[original]["sha256"] != first[original]["sha256"]
+    copies = {row["duplicate_of"] for key, row in found.items() if key not in (original, "d.jpg")}
+    assert original not in copies and len(copies) == 2, "one of the two is the picture of the other now"
+    assert pictures_are_as_recorded(output, found)
+    assert replacing.marked(Store(str(output)), settings.preset.folder) == []
+    assert plan_for(settings_for(tmp_path / "in", output)).todo.num_rows == 0
 
 
 def test_what_is_kept_is_one_object_per_content(tmp_path: Path) -> None:

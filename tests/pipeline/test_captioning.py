@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.captions import captioning
@@ -38,6 +40,7 @@ def test_values_are_of_their_kind() -> None:
             'caption.prefix="Curator: "',
             "caption.endpoint_model=4",
             "caption.sampling=published",
+            "caption.model=weights/llava",
             "caption.max_tokens=7",
             "pull.tau_r=2",
         ],
@@ -47,6 +50,13 @@ def test_values_are_of_their_kind() -> None:
     assert (asked.question, asked.endpoint_model) == ("What is it? Say more.", "4")
     assert (asked.settings.sampling, asked.settings.max_new_tokens) == (PUBLISHED, 7)
     assert asked.settings.question == "What is it? Say more." and Captioning().settings.question is None
+
+
+def test_a_directory_is_named_so_that_workers_find_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "llava").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert from_settings(["caption.model=llava"], "weights").model == str(tmp_path / "llava")
+    assert from_settings(["caption.model=someone/llava"], "weights").model == "someone/llava"
 
 
 def test_it_comes_back_as_it_went() -> None:
@@ -59,7 +69,10 @@ def test_it_comes_back_as_it_went() -> None:
     [
         ("caption.sauce=vlm", "unknown key caption.sauce: did you mean caption.source?"),
         ("caption.source=sidecars", "there is no 'sidecars': did you mean sidecar?"),
-        ("caption.source=sidecar,", "there is no ''"),
+        ("caption.source=sidecar,", "a source is empty"),
+        ("caption.source=sidecar,column,sidecar", "names a source twice"),
+        ("caption.source=none,sidecar", "nothing behind none is ever asked"),
+        ("caption.per_tile=true", "caption.per_tile needs somebody who looks"),
         ("caption.source=vlm", "caption.source=vlm needs caption.model"),
         ("caption.endpoint=https://example.org", "needs caption.endpoint_model"),
         ("caption.batch=0", "caption.batch must lie between 1 and 1024"),
@@ -73,6 +86,12 @@ def test_what_does_not_fit_is_refused(setting: str, said: str) -> None:
     with pytest.raises(InputError) as raised:
         from_settings([setting], "weights")
     assert said in str(raised.value) and raised.value.code == "caption-setting"
+
+
+def test_who_asks_for_an_unknown_key_is_told_all() -> None:
+    with pytest.raises(InputError) as raised:
+        from_settings(["caption.modle=x"], "weights")
+    assert all(key in raised.value.hint for key in keys())
 
 
 def test_which_settings_are_about_captions() -> None:

@@ -303,8 +303,8 @@ def test_a_redo_that_is_killed_leaves_what_the_next_run_mends(tmp_path: Path) ->
     assert replacing.marked(Store(str(output)), look) == [], "the index has the new rows"
     for part in set((output / "index").iterdir()) - parts:  # as if it had been killed before it wrote them
         part.unlink()
-    replacing.mark(Store(str(output)), look, "a.jpg")
-    replacing.mark(Store(str(output)), look, "b.jpg")
+    replacing.mark(Store(str(output)), look, ["a.jpg"])
+    replacing.mark(Store(str(output)), look, ["b.jpg"])
     record = output / commit.record_path(look, "b.jpg")
     old = next(row for row in raw_rows(output) if row["photo_id"] == "b.jpg")
     record.write_text(record.read_text().replace(view_sha(output, "b.jpg"), old["sha256"]))  # nor this record

@@ -171,8 +171,8 @@ def test_what_is_no_duplicate_any_more_is_left_alone(setting: RunSettings) -> No
 def test_pictures_that_are_newer_than_the_index_are_looked_at_again(setting: RunSettings) -> None:
     for photo in ("a.jpg", "b.jpg", "c.jpg"):
         index(setting, photo, rows.RESTORED)
-    replacing.mark(Store(setting.output), setting.preset.folder, "b.jpg")
-    replacing.mark(Store(setting.output), "another-look", "c.jpg")
+    replacing.mark(Store(setting.output), setting.preset.folder, ["b.jpg"])
+    replacing.mark(Store(setting.output), "another-look", ["c.jpg"])
     assert todo(setting) == ["b.jpg"]
 
 
