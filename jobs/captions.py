@@ -28,6 +28,8 @@ def export_or_import(output: str, to: str | None, back_from: str | None, as_json
     """
     if (to is None) == (back_from is None):
         raise InputError("give either --export FILE or --import FILE", hint="see: supir captions --help")
+    if to == "-" and as_json:
+        raise InputError("--export - prints captions, not JSON", hint="give --export FILE, or leave out --json")
     if to is not None:
         export(output, to, as_json)
     else:
@@ -93,16 +95,23 @@ def import_(output: str, source: str, as_json: bool) -> None:
 
 
 def _read(source: str) -> list[dict[str, str]]:
-    store, name = split_uri(Store(source).uri())
     try:
-        data = store.read(name)
+        data = _bytes_of(source)
         text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+        if "\0" in text:
+            raise InputError(f"{source} is no text", hint="save it as CSV UTF-8", code="captions-file")
         head = text.partition("\n")[0]
         lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count))
         if not {"photo_id", "caption"} <= set(lines.fieldnames or ()):
             raise InputError(f"{source} lacks the columns photo_id and caption", code="captions-file")
         given: dict[str, str] = {}
         for line in lines:
+            if None in line or line["caption"] is None:  # more fields than columns, or fewer
+                raise InputError(
+                    f"line {lines.line_num} of {source} has more or fewer fields than there are columns",
+                    hint='a caption with commas stands in quotes: "a boy, a dog"',
+                    code="captions-file",
+                )
             photo_id, caption = line["photo_id"], _one_line(line["caption"])
             if given.setdefault(photo_id, caption) != caption:
                 raise InputError(f"{source} has two captions of {photo_id!r}", code="captions-file")
@@ -111,6 +120,13 @@ def _read(source: str) -> list[dict[str, str]]:
             f"{source} is no CSV file in UTF-8 or UTF-16: {error}", hint="save it as CSV UTF-8", code="captions-file"
         ) from error
     return [{"photo_id": photo_id, "caption": caption} for photo_id, caption in given.items()]
+
+
+def _bytes_of(source: str) -> bytes:
+    if source == "-":
+        return sys.stdin.buffer.read()
+    store, name = split_uri(Store(source).uri())
+    return store.read(name)
 
 
 def _one_line(text: str | None) -> str:

@@ -168,7 +168,10 @@ def restore(
     settings: Settings = None,
     model: Model = "demo",
     caption: Annotated[
-        str | None, typer.Option(help="What the photo shows. Default: the .txt file beside it, if there is one.")
+        str | None,
+        typer.Option(
+            help="What the photo shows. Default: what the .txt file beside it says, or the photo's own description."
+        ),
     ] = None,
     tile_batch: Annotated[int, typer.Option(min=1, help="Windows in one call of the networks.")] = 4,
     device: Device = None,

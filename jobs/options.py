@@ -75,7 +75,7 @@ Settings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Change the preset; repeatable. --set size.upscale=4; --set pull.tau_r=1.5: a LARGER tau_r is a WEAKER "
-        "pull towards the photo, 'off' is none. Or say how captions come about: --set caption.model=DIR.",
+        "pull towards the photo, 'off' is none. Or say where captions come from: --set caption.source=sidecar.",
     ),
 ]
 Model = Annotated[

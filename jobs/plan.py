@@ -31,7 +31,7 @@ def plan(request: Request, sample: str, megapixels_per_s: float | None, as_json:
     count = _sample_size(sample)
     settings = build_settings(request)
     if not settings.allow_download:  # else what is missing will be fetched, by the run
-        check_captioner(settings, allow_download=False)
+        check_captioner(settings, allow_download=False, ask=False)
     with Console(stderr=True).status("reading the input and the index"):
         manifest = read_manifest(settings.input, settings.limit, settings.preset.name, settings.only)
         made = make_plan(manifest, settings)
@@ -48,6 +48,7 @@ def plan(request: Request, sample: str, megapixels_per_s: float | None, as_json:
         "ignored": manifest.ignored,
         "other_presets": manifest.others,
         "done_before": made.done_before,
+        "caption_sources": settings.captioning.sources,
         "captions_lost": made.lost_captions,
         "failed_before": made.failed_before,
         "todo": made.todo.num_rows,
@@ -122,10 +123,11 @@ def _time(survey: Survey, readable: int, rate: Rate | None, settings: RunSetting
 
 def _lines(facts: dict[str, Any], settings: RunSettings) -> list[str]:
     ignored = ", ".join(f"{count} {kind}" for kind, count in sorted(facts["ignored"].items()))
-    lost = f", {facts['captions_lost']} of them with a lost caption (--retry-captions restores these again)"
+    lost = f", {facts['captions_lost']} of them without a caption that could not be had (--retry-captions tries again)"
     failed = f", {facts['failed_before']} failed before (--retry-failed tries them again)"
     lines = [
         f"input     {facts['input']}: {facts['photos']} photos" + (f"; ignored: {ignored}" if ignored else ""),
+        f"captions  {', '.join(settings.captioning.sources)}",
         f"look      {settings.preset.folder}, model {settings.model}, {settings.format}",
         f"to do     {facts['todo']}; {facts['done_before']} done before"
         + (lost if facts["captions_lost"] else "")

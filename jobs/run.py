@@ -93,11 +93,11 @@ def _run(
         manifest = of_shard(manifest, settings.shard)
     for note in filter(None, (models.notice(settings.model), left_to_others(manifest.others))):
         console.print(f"note: {note}", style="yellow")
-    seconds, left = 0.0, 0
+    seconds, left, kept = 0.0, 0, 0
     if plan.todo.num_rows:
-        seconds, left = _run_flow(settings, store, manifest, plan, stop, progress_style, console)
+        seconds, left, kept = _run_flow(settings, store, manifest, plan, stop, progress_style, console)
     summary = report.summarize(store, manifest, settings.preset.digest)
-    outcome = Outcome(manifest, plan, summary, seconds, left)
+    outcome = Outcome(manifest, plan, summary, seconds, left, kept)
     if as_json:
         sys.stdout.write(json.dumps(_facts(settings, store, outcome), ensure_ascii=False) + "\n")
     elif plan.todo.num_rows:
@@ -119,11 +119,12 @@ class Outcome:
     summary: report.Summary
     seconds: float
     left: int  # photos that were not begun, as the run was to end
+    kept: int  # photos that were to get another caption, and have got none
 
     @property
     def restored_now(self) -> int:
         """Restored photos that were not restored before this run."""
-        return self.summary.restored - self.plan.done_before
+        return self.summary.restored - self.plan.done_before - self.kept
 
     @property
     def failed_now(self) -> int:
@@ -139,14 +140,14 @@ def _run_flow(
     stop: Stop,
     progress_style: str,
     console: Console,
-) -> tuple[float, int]:
-    """Restore the photos of the plan; the seconds that it took, and how many photos are left."""
+) -> tuple[float, int, int]:
+    """Restore the photos of the plan; the seconds that it took, how many photos are left, and how many as they were."""
     with console.status("loading torch"):  # which a run with nothing to do can spare
         from supir_core.precision import device_named  # noqa: PLC0415
         from supir_core.weights import check_model  # noqa: PLC0415
 
         check_model(settings.model)
-        check_captioner(settings, settings.allow_download)
+        check_captioner(settings, settings.allow_download, ask=True)
         if not settings.address:
             device_named(settings.device)
     already = f", {plan.done_before} done before" if plan.done_before else ""
@@ -159,8 +160,15 @@ def _run_flow(
     settings.save(store, photos=manifest.photos.num_rows, todo=plan.todo.num_rows, ignored=manifest.ignored)
     with RunProgress(plan.todo.num_rows, progress_style) as progress:
         stop.say = progress.say
-        finished = flow.run(settings, plan.todo, progress.add, on_captions=progress.add_captions, stop=stop)
-    return progress.seconds, 0 if finished else progress.left
+        kept = 0
+
+        def add(new: list[dict[str, Any]]) -> None:
+            nonlocal kept
+            progress.add(new)
+            kept += sum(settings.retry_captions and row["run"] != settings.run for row in new)
+
+        finished = flow.run(settings, plan.todo, add, on_captions=progress.add_captions, stop=stop)
+    return progress.seconds, 0 if finished else progress.left, kept
 
 
 def choose_preset(preset: str | None, changes: Sequence[str], model: str) -> Preset:
@@ -195,8 +203,13 @@ def build_settings(request: Request) -> RunSettings:
     )
 
 
-def check_captioner(settings: RunSettings, allow_download: bool) -> None:
+def check_captioner(settings: RunSettings, allow_download: bool, ask: bool) -> None:
     """See that what is to write captions can be there, before anything is started; imports no torch.
+
+    Args:
+        settings: of the run.
+        allow_download: of a model that is not there.
+        ask: ask the server, if there is one, for a caption of a grey picture.
 
     Raises:
         SupirError: no such model, or an impossible endpoint.
@@ -207,7 +220,9 @@ def check_captioner(settings: RunSettings, allow_download: bool) -> None:
     if ENDPOINT in captioning.sources:
         from pipeline.captions.endpoint import endpoint_of  # noqa: PLC0415
 
-        endpoint_of(captioning)
+        server = endpoint_of(captioning)
+        if ask:
+            server.check()
 
 
 def left_to_others(presets: dict[str, int]) -> str:
@@ -230,7 +245,9 @@ def _check_apart(source: str, output: str) -> None:
 
 
 def _lost_captions(photos: int) -> str:
-    return f"captions lost: {photos}, as captioner, server or file failed (--retry-captions restores these again)"
+    return (
+        f"captions that could not be had: {photos}, as captioner, server or file failed (--retry-captions tries again)"
+    )
 
 
 def _nothing_to_do(plan: Plan) -> str:
@@ -253,6 +270,7 @@ def _facts(settings: RunSettings, store: Store, outcome: Outcome) -> dict[str, A
         "failed": outcome.failed_now,
         "left": outcome.left,
         "duplicates_total": summary.duplicates,
+        "kept": outcome.kept,
         "captions_lost": summary.lost_captions,
         "restored_before": plan.done_before,
         "failed_before": plan.failed_before,
@@ -273,6 +291,8 @@ def _show(console: Console, settings: RunSettings, outcome: Outcome) -> None:
     plan, summary, ignored = outcome.plan, outcome.summary, outcome.manifest.ignored
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_row("restored", str(outcome.restored_now), f"and {plan.done_before} before" if plan.done_before else "")
+    if outcome.kept:
+        table.add_row("kept", str(outcome.kept), "as there was no other caption for them")
     if summary.duplicates:
         table.add_row(
             "", "", f"duplicates: {summary.duplicates}, which show the picture of a photo of the same content"
@@ -289,5 +309,6 @@ def _show(console: Console, settings: RunSettings, outcome: Outcome) -> None:
         table.add_row("ignored", str(sum(ignored.values())), Text(f"not photos: {files}"))
     table.add_row("time", f"{outcome.seconds:.1f} s", f"preset {settings.preset.folder}, model {settings.model}")
     console.print(table)
-    console.print(f"pictures: {Store(settings.output).uri(f'images/{settings.preset.folder}')}")
-    console.print(f"index: supir index {settings.output}")
+    if summary.restored or summary.failed:
+        console.print(f"pictures: {Store(settings.output).uri(f'images/{settings.preset.folder}')}")
+        console.print(f"index: supir index {settings.output}")

@@ -14,8 +14,8 @@ from pipeline.storage import Store
 READERS = 16
 
 _BY_RUN = f"""
-    select run, count(*) filter (status = '{rows.RESTORED}') as restored,
-           count(*) filter (status = '{rows.FAILED}') as failed,
+    select run, count(distinct (photo_id, preset_digest)) filter (status = '{rows.RESTORED}') as restored,
+           count(distinct (photo_id, preset_digest)) filter (status = '{rows.FAILED}') as failed,
            sum(seconds) as photo_seconds,
            sum(width::double * height) filter (status = '{rows.RESTORED}') / 1e6 as megapixels,
            min(finished_at) as first_row, max(finished_at) as last_row,

@@ -373,5 +373,5 @@ def read_caption(data: bytes) -> str:
     else:
         text = "\0"
     if "\0" in text:
-        raise ValueError("the caption file is neither UTF-8 nor UTF-16")
+        raise ValueError("the caption file is neither UTF-8 nor UTF-16 nor Windows-1252")
     return " ".join(io.StringIO(text).read().split())

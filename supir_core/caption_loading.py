@@ -96,4 +96,6 @@ def _package_error(directory: Path, error: ImportError) -> WeightsError:
 
 def first_line(error: Exception) -> str:
     """What an exception says, without the paragraphs that transformers adds."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    whole = next((n for n, line in enumerate(lines) if not line.endswith(":")), 0)  # `one of:` goes on
+    return " ".join(lines[: whole + 1])[:300] or type(error).__name__

@@ -66,12 +66,14 @@ def caption_directory(model: str, allow_download: bool = False) -> Path:
             transformers (`captioner-unsupported`), or none of its weights (`weights-not-found`).
     """
     directory = _directory(model, allow_download)
-    if not (directory / "config.json").is_file():
+    try:
+        json.loads((directory / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{directory} holds no model of transformers: it has no config.json",
+            f"{directory} holds no model of transformers: config.json is not there, or damaged",
             hint="give the directory of a captioning model, such as LLaVA as transformers has it",
             code="captioner-unsupported",
-        )
+        ) from error
     if not any(file.suffix in (".safetensors", ".bin") for file in caption_files(directory)):
         raise WeightsError(
             f"{directory} has no weights", hint="copy the model's .safetensors files, too", code="weights-not-found"

@@ -1,4 +1,4 @@
-"""What all tests share: one local Ray with two pretended GPUs."""
+"""What all tests share: one local Ray with two pretended GPUs, and a server of captions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 import ray
+
+from tests.pipeline.caption_server import KEY, Server
 
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # no token file in the home folder
@@ -36,3 +38,14 @@ def cluster(quiet_environment: None) -> Iterator[None]:
     ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server of captions on the loopback."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CAPTION_KEY", KEY)
+    made = Server()
+    yield made
+    made.close()

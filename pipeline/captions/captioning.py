@@ -89,7 +89,8 @@ def parse(values: dict[str, Any]) -> Captioning:
     try:
         captioning: Captioning = parse_table(Captioning, {**Captioning().to_dict(), **values}, SECTION)
     except PresetError as error:
-        raise InputError(str(error), hint=f"there are {', '.join(keys())}", code="caption-setting") from error
+        hint = f"there are {', '.join(keys())}" if "unknown key" in str(error) else error.hint
+        raise InputError(str(error), hint=hint, code="caption-setting") from error
     _validate(captioning)
     return captioning
 
@@ -105,10 +106,10 @@ def from_settings(settings: Sequence[str], model: str) -> Captioning:
     """
     values: dict[str, Any] = {}
     for setting in filter(is_caption, settings):
-        key, _, raw = setting.strip().removeprefix(SECTION).partition("=")
-        text = isinstance(getattr(Captioning(), key.strip(), None), str)
-        value = from_text(raw.strip())
-        values[key.strip()] = raw.strip() if text and not isinstance(value, str) else value
+        key, _, raw = setting.partition("=")
+        key, value = key.strip().removeprefix(SECTION), from_text(raw.strip())
+        is_text, quoted = isinstance(getattr(Captioning(), key, None), str), raw.strip().startswith(("'", '"'))
+        values[key] = raw.lstrip() if is_text and not quoted else value
     if values.get("model") and Path(values["model"]).expanduser().is_dir():
         values["model"] = str(Path(values["model"]).expanduser().resolve())  # workers work in other directories
     if "source" not in values:
@@ -148,6 +149,13 @@ def _validate(captioning: Captioning) -> None:
         )
     needs = {VLM: ("model",), ENDPOINT: ("endpoint", "endpoint_model")}
     for source, wanted in needs.items():
+        idle = [name for name in wanted if getattr(captioning, name)]
+        if idle and source not in captioning.sources:
+            raise InputError(
+                f"caption.{idle[0]} is given, but nothing asks it: caption.source is {captioning.source}",
+                hint=f"--set caption.source={captioning.source},{source}",
+                code="caption-setting",
+            )
         lacking = [name for name in wanted if not getattr(captioning, name)]
         if source in captioning.sources and lacking:
             raise InputError(

@@ -128,7 +128,7 @@ class Endpoint:
         """
         begun_s = time.monotonic()
         if self.down:
-            return _none(DOWN, begun_s)
+            return _none(f"{DOWN}: {self.down}", begun_s)
         try:
             answers = [self._answer(picture, {"temperature": 0})]
             if not clean(answers[0].text):
@@ -140,7 +140,7 @@ class Endpoint:
             return _none(f"caption-failed: {error}", begun_s)
         except _Refused as error:
             self._open(str(error))
-            return _none(DOWN, begun_s)
+            return _none(f"{DOWN}: {self.down}", begun_s)
         with self._lock:
             self._failed_in_a_row = 0
         text = clean(answers[-1].text)
@@ -148,13 +148,35 @@ class Endpoint:
         warning = "" if text else "caption-empty"
         return Caption(text, tokens, answers[-1].truncated, time.monotonic() - begun_s, warning)
 
-    def _answer(self, picture: np.ndarray, sampling: dict[str, float]) -> _Answer:
+    def check(self) -> None:
+        """Ask for one small grey picture, once: a run should not begin with a server that will have nothing of it.
+
+        What may pass, and what the server says of that picture, is no reason against it.
+
+        Raises:
+            InputError: a wrong address, key or certificate (`caption-endpoint`).
+        """
+        try:
+            self._post(self._request(np.full((64, 64, 3), 128, np.uint8), {"temperature": 0}))
+        except (_TryAgain, _BadPicture) as error:
+            log.warning("the caption server says: %s", error)
+        except _Refused as error:
+            raise InputError(
+                f"{self.url.partition('?')[0]} refuses: {error}",
+                hint="is the address right, and caption.endpoint_key the NAME of the variable with the key?",
+                code="caption-endpoint",
+            ) from None
+
+    def _request(self, picture: np.ndarray, sampling: dict[str, float]) -> bytes:
         content = [
             {"type": "image_url", "image_url": {"url": _data_url(picture)}},
             {"type": "text", "text": self.question},
         ]
         asked = {"model": self.model, "messages": [{"role": "user", "content": content}], "max_tokens": self.max_tokens}
-        body = json.dumps(asked | sampling).encode()
+        return json.dumps(asked | sampling).encode()
+
+    def _answer(self, picture: np.ndarray, sampling: dict[str, float]) -> _Answer:
+        body = self._request(picture, sampling)
         for attempt in range(1, self.attempts + 1):
             self._wait_for(self._pause_until_s - time.monotonic())
             try:
@@ -258,10 +280,16 @@ def _completions_url(url: str) -> str:
         parts = urllib.parse.urlsplit(url)
     except ValueError:
         parts = urllib.parse.urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+    if parts.username or parts.password:
         raise InputError(
-            f"no URL of an endpoint: {parts.scheme}://{parts.hostname or ''}",
-            hint="such as https://example.org/v1; a key comes from an environment variable",
+            f"caption.endpoint: no user names or passwords in the URL of {parts.hostname}",
+            hint="--set caption.endpoint_key=NAME takes a key from the environment variable NAME",
+            code="caption-endpoint",
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(
+            f"caption.endpoint: {url!r} is no URL of a server",
+            hint="such as https://example.org/v1",
             code="caption-endpoint",
         )
     path = parts.path.rstrip("/")

@@ -16,6 +16,7 @@ from pipeline.index import IndexWriter
 from pipeline.storage import Store
 from tests.core.tiny_captioners import write
 from tests.jobs.command import TINY, supir
+from tests.pipeline.caption_server import Server, said
 from tests.pipeline.photographs import jpeg, put
 from tests.pipeline.test_embedded import exif, file
 
@@ -86,6 +87,9 @@ def test_as_spreadsheets_write_it(output: Path, delimiter: str, encoding: str) -
         ("id,words\na.jpg,A\n", "lacks the columns photo_id and caption"),
         ("photo_id,caption\na.jpg,A\na.jpg,B\n", "two captions of 'a.jpg'"),
         ("photo_id,caption\na.jpg,\udcff", "no CSV file in UTF-8"),
+        ("photo_id,caption\na.jpg\n", "line 2 of"),
+        ("photo_id,caption,source\na.jpg,hello, world, here,vlm\n", "more or fewer fields"),
+        ("photo_id,caption\na.jpg,a\0b\n", "is no text"),
         ("", "lacks the columns"),
     ],
 )
@@ -95,6 +99,42 @@ def test_a_file_that_is_not_of_this_output_is_refused_whole(output: Path, text: 
     result = invoke("captions", output, "--import", sheet)
     assert result.exit_code == 2 and "error[captions-file]" in result.stderr and said in result.stderr
     assert not (output / "captions").exists()
+
+
+def test_from_and_to_a_pipe(output: Path) -> None:
+    given = CliRunner().invoke(
+        app, ["captions", str(output), "--import", "-", "--json"], input="photo_id,caption\nd.jpg,D\n"
+    )
+    assert json.loads(given.stdout)["imported"] == 1
+    assert "prints captions, not JSON" in invoke("captions", output, "--export", "-", "--json").stderr
+
+
+def test_a_server_that_refuses_ends_a_run_before_it_begins(tmp_path: Path, server: Server) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
+    words = ["-i", tmp_path / "in", "-o", tmp_path / "out", *TINY, "--set", f"caption.endpoint={server.url}"]
+    words += ["--set", "caption.endpoint_model=m", "--set", "caption.input=photo", "--gpus-per-worker", 0]
+    server.script = lambda n: 401
+    refused = invoke("run", *words)
+    assert refused.exit_code == 2 and "error[caption-endpoint]" in refused.stderr and "401" in refused.stderr
+    assert len(server.requests) == 1 and not list((tmp_path / "out").rglob("run.json"))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_captions_that_could_not_be_had_are_counted_and_tried_again(tmp_path: Path, server: Server) -> None:
+    put(tmp_path / "in", {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
+    words = ["run", "-i", tmp_path / "in", "-o", tmp_path / "out", *TINY, "--set", f"caption.endpoint={server.url}"]
+    words += ["--set", "caption.endpoint_model=m", "--set", "caption.input=photo", "--gpus-per-worker", 0, "--json"]
+    server.script = lambda n: said("Grey.") if n == 1 else 404
+    first = json.loads(invoke(*words).stdout)
+    assert (first["restored"], first["captions_lost"]) == (2, 2)
+    server.script = lambda n: 400  # has nothing to say of these pictures
+    second = json.loads(invoke(*words, "--retry-captions").stdout)
+    assert (second["todo"], second["restored"], second["kept"], second["captions_lost"]) == (2, 0, 2, 2)
+    server.script = lambda n: said("A street.")
+    third = json.loads(invoke(*words, "--retry-captions").stdout)
+    assert (third["restored"], third["kept"], third["captions_lost"]) == (2, 0, 0)
+    fourth = json.loads(invoke(*words, "--retry-captions").stdout)
+    assert (fourth["todo"], fourth["restored_before"]) == (0, 2)
 
 
 def test_one_of_both_is_wanted(output: Path, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_so_many_photos_in_a_row_end_the_captions_of_the_run(server: Server, cap
     assert len(caplog.records) == 1 and asked.down in caplog.text
     server.script = lambda n: said("A dog.")
     after = [asked.caption(PICTURE) for _ in range(10)]
-    assert {(caption.text, caption.warning) for caption in after} == {("", DOWN)}
+    assert {(caption.text, caption.warning.partition(":")[0]) for caption in after} == {("", DOWN)}
     assert len(server.requests) == 6, "it is not asked any more"
     assert max(caption.seconds for caption in after) < 0.5
 
@@ -235,7 +235,7 @@ def test_photos_count_not_attempts_and_only_in_a_row(server: Server) -> None:
 def test_what_no_photo_comes_past_ends_them_at_once(status: int, server: Server) -> None:
     server.script = lambda n: status
     asked = endpoint(server)
-    assert [asked.caption(PICTURE).warning for _ in range(3)] == [DOWN] * 3
+    assert [asked.caption(PICTURE).warning for _ in range(3)] == [f"{DOWN}: {asked.down}"] * 3
     assert len(server.requests) == 1
     assert asked.down.startswith(f"{status} ") and asked.down.endswith(": no luck")
 
@@ -245,10 +245,21 @@ def test_a_redirect_does_not_get_the_key(status: int, server: Server) -> None:
     elsewhere = Server()
     server.script = lambda n: (status, {"Location": elsewhere.url})
     asked = endpoint(server, key="CAPTION_KEY")
-    assert asked.caption(PICTURE).warning == DOWN
+    assert asked.caption(PICTURE).warning == f"{DOWN}: {asked.down}"
     elsewhere.close()
     assert elsewhere.requests == []
     assert asked.down.startswith(str(status))
+
+
+def test_a_server_is_asked_before_a_run(server: Server) -> None:
+    server.script = lambda n: 401
+    with pytest.raises(InputError, match="refuses: 401") as raised:
+        endpoint(server).check()
+    assert raised.value.code == "caption-endpoint" and len(server.requests) == 1
+    for answer in (503, 400, said("A grey square.")):
+        server.script = lambda n, answer=answer: answer
+        endpoint(server).check()
+    assert len(server.requests) == 4, "no reason against it, and not tried again"
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -269,8 +280,8 @@ def test_whoever_waits_is_told_when_the_captions_end(server: Server) -> None:
         while not server.requests:
             time.sleep(0.01)
         start = time.monotonic()
-        assert pool.submit(asked.caption, PICTURE).result().warning == DOWN
-        assert waiting.result().warning == DOWN
+        assert pool.submit(asked.caption, PICTURE).result().warning.startswith(DOWN)
+        assert waiting.result().warning.startswith(DOWN)
     assert time.monotonic() - start < 10
     assert len(server.requests) == 2
 

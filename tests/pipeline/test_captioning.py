@@ -27,7 +27,7 @@ def test_a_model_or_an_endpoint_is_asked_last_unless_an_order_is_given() -> None
     asked = from_settings(both, "weights")
     assert asked.sources == ["sidecar", "embedded", "column", "vlm", "endpoint"] and asked.looks
     assert (asked.model, asked.endpoint) == ("llava-hf/llava", "https://example.org/v1")
-    assert from_settings([*both, "caption.source=endpoint, none"], "weights").sources == ["endpoint", "none"]
+    assert from_settings([*both[1:], "caption.source=endpoint, none"], "weights").sources == ["endpoint", "none"]
 
 
 def test_values_are_of_their_kind() -> None:
@@ -41,6 +41,7 @@ def test_values_are_of_their_kind() -> None:
             "caption.endpoint_model=4",
             "caption.sampling=published",
             "caption.model=weights/llava",
+            "caption.endpoint=https://example.org",
             "caption.max_tokens=7",
             "pull.tau_r=2",
         ],
@@ -72,6 +73,7 @@ def test_it_comes_back_as_it_went() -> None:
         ("caption.source=sidecar,", "a source is empty"),
         ("caption.source=sidecar,column,sidecar", "names a source twice"),
         ("caption.source=none,sidecar", "nothing behind none is ever asked"),
+        ("caption.endpoint_model=m", "caption.endpoint_model is given, but nothing asks it"),
         ("caption.per_tile=true", "caption.per_tile needs somebody who looks"),
         ("caption.source=vlm", "caption.source=vlm needs caption.model"),
         ("caption.endpoint=https://example.org", "needs caption.endpoint_model"),
@@ -86,6 +88,16 @@ def test_what_does_not_fit_is_refused(setting: str, said: str) -> None:
     with pytest.raises(InputError) as raised:
         from_settings([setting], "weights")
     assert said in str(raised.value) and raised.value.code == "caption-setting"
+
+
+def test_a_prefix_may_end_in_a_blank() -> None:
+    asked = (from_settings([setting], "weights").prefix for setting in ("caption.prefix=Of: ", "caption.prefix='Of: '"))
+    assert list(asked) == ["Of: ", "Of: "]
+
+
+def test_what_no_source_asks_is_refused() -> None:
+    with pytest.raises(InputError, match=r"caption\.model is given, but nothing asks it"):
+        from_settings(["caption.model=m", "caption.source=sidecar"], "weights")
 
 
 def test_who_asks_for_an_unknown_key_is_told_all() -> None:
