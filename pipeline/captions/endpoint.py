@@ -288,7 +288,7 @@ def _completions_url(url: str) -> str:
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(
-            f"caption.endpoint: {url!r} is no URL of a server",
+            f"caption.endpoint: {url.rpartition('@')[2]!r} is no URL of a server",  # without a password, if it has one
             hint="such as https://example.org/v1",
             code="caption-endpoint",
         )

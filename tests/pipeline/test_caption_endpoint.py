@@ -251,6 +251,12 @@ def test_a_redirect_does_not_get_the_key(status: int, server: Server) -> None:
     assert asked.down.startswith(str(status))
 
 
+def test_a_password_in_a_broken_url_is_not_shown() -> None:
+    with pytest.raises(InputError) as raised:
+        Endpoint("http://me:hunter2@[broken", "m")
+    assert "hunter2" not in str(raised.value) and "'[broken' is no URL" in str(raised.value)
+
+
 def test_a_server_is_asked_before_a_run(server: Server) -> None:
     server.script = lambda n: 401
     with pytest.raises(InputError, match="refuses: 401") as raised:
