@@ -64,7 +64,7 @@ class Request:
     @classmethod
     def of(cls, options: dict[str, Any]) -> Request:
         """What the options of `supir run` ask for; others are passed over."""
-        lists = {"presets": "preset", "changes": "settings", "sweep": "sweep"}
+        lists = {"presets": "presets", "changes": "settings", "sweep": "sweep"}
         asked = {**options, **{name: tuple(options[option] or ()) for name, option in lists.items()}}
         return cls(**{field.name: asked[field.name] for field in fields(cls)})
 
