@@ -32,8 +32,8 @@ from supir_core.restorer import Photo, Restorer
 REPOSITORY = Path(__file__).parents[2]
 TABLE = REPOSITORY / "supir_core" / calibration.FILE
 PHOTOS = REPOSITORY / "examples" / "photos"
-TAUS = (None, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.1)  # from no pull to the strongest
-SCHEDULES = (("faithful", 50), ("faithful", 20), ("faithful", 8), ("faithful-lightning", 8), ("faithful-lightning", 16))
+TAUS = (None, 8.0, 4.0, 2.0, 1.0, 0.5, 0.2)  # from no pull to the strongest
+SCHEDULES = (("faithful", 50), ("faithful", 8), ("faithful-lightning", 8), ("faithful-lightning", 16))
 """What is measured, the reference first: a preset whose guidance is taken, and a number of steps."""
 PAIRS = [(name, f"{name}-lightning") for name in ("faithful", "balanced", "vivid")]
 
@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--photos", type=Path, default=PHOTOS, help="a folder of photos; default: the examples'")
-    parser.add_argument("--count", type=int, default=5, help="of photos")
+    parser.add_argument("--count", type=int, default=4, help="of photos")
     parser.add_argument("--side", type=int, default=64, help="of a shrunk photo, in pixels")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(REPOSITORY)}")
     options = parser.parse_args()
@@ -158,7 +158,7 @@ def main() -> None:
     for name, left in unexplained(curves).items():
         print(f"{name:40}{left:6.2f}")
     origin = {
-        "model": f"{options.model} {model_digest(options.model)}",
+        "model": f"{Path(options.model).name} {model_digest(options.model)}",
         "date": time.strftime("%Y-%m-%d"),
         "photos": f"{len(photos)} of {options.photos.name}, {options.side} px, restored at twice their size",
         "closeness": "PSNR of the result at its photo's size, in dB, mean over the photos",
