@@ -1,7 +1,8 @@
 """Times several looks in one pass, and other looks later, against a run for each: `python -m tests.bench.looks`.
 
-Everything is real but the store's distance: photos are read from this machine's disk. Runs share one Ray, so its start
-does not count; the networks' loading does, in each run. Photos are alone in their batches.
+First the networks alone, in this process: what of one look is sampling, and what a sweep and a reprocess save of the
+rest. Then whole runs (`--networks` leaves them out), where everything is real but the store's distance: photos are read
+from this machine's disk. Runs share one Ray, so its start does not count; the networks' loading does, in each run.
 """
 
 from __future__ import annotations
@@ -11,21 +12,59 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ray
+import torch
 
 from pipeline import flow, index
 from pipeline.captions.captioning import Captioning
+from pipeline.photos.decode import decode
 from pipeline.plan import make_plan
 from pipeline.reprocess import earlier
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
 from supir_core.presets import Preset, derive, load_preset
+from supir_core.restorer import Photo, Restored, Restorer
 from tests.pipeline.photographs import jpeg, put
 from tests.pipeline.runs import plan_for, settings_for
 
 TAUS = ("0.5", "1", "2", "4", "off")
+
+
+def seconds_of(restorer: Restorer, photos: Sequence[Photo]) -> tuple[float, list[Restored]]:
+    """How long photos take together, and what came out."""
+    start = time.process_time()
+    made = restorer.restore(photos)
+    return time.process_time() - start, made
+
+
+def networks(side: int, looks: Sequence[Preset]) -> dict[str, float]:
+    """Processor seconds of one photo in one thread: each look alone, all together, and with known latents."""
+    torch.set_num_threads(1)
+    restorer = Restorer.load("demo", device="cpu", batch=1)  # so that each window costs the same in any company
+    pixels = decode(jpeg(1, side, side)).pixels
+    photos = [Photo("a", pixels, look) for look in looks]
+    seconds_of(restorer, photos[:1])  # warm
+    alone = [seconds_of(restorer, [photo]) for photo in photos]
+    together, _ = seconds_of(restorer, photos)
+    latents = alone[0][1][0].latents
+    later = [seconds_of(restorer, [replace(photo, latents=latents)])[0] for photo in photos]
+    no_steps = derive(looks[0], ["sampling.num_steps=1"])
+    one_step, _ = seconds_of(restorer, [Photo("a", pixels, no_steps)])
+    single = sum(seconds for seconds, _ in alone) / len(looks)
+    step = (single - one_step) / (looks[0].sampling.num_steps - 1)
+    sampling = step * looks[0].sampling.num_steps
+    return {
+        "one_look_s": single,
+        "sampling_s": sampling,
+        "rest_s": single - sampling,
+        "sweep_s": together,
+        "five_looks_s": single * len(looks),
+        "bound_s": len(looks) * sampling + single - sampling,
+        "reprocess_s": sum(later) / len(looks),
+    }
 
 
 def run(settings: RunSettings) -> dict[str, float]:
@@ -61,9 +100,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=int, default=4)
     parser.add_argument("--side", type=int, default=128, help="of a photo, in pixels; results are twice that")
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--networks", action="store_true", help="these alone, without whole runs")
     options = parser.parse_args(arguments)
     base = load_preset("demo", [f"sampling.num_steps={options.steps}", "size.min_size_px=64"])
     looks = tuple(derive(base, [f"pull.tau_r={tau_r}"]) for tau_r in TAUS)
+    alone_s = networks(options.side, looks)
+    print(f"one photo of {options.side} px, {options.steps} steps, demo model, one thread; processor seconds")
+    for name, value in alone_s.items():
+        print(f"{name:20}{value:8.2f}")
+    shares = {
+        "sweep_of_five_looks": round(alone_s["sweep_s"] / alone_s["five_looks_s"], 3),
+        "sweep_of_bound": round(alone_s["sweep_s"] / alone_s["bound_s"], 3),
+        "reprocess_of_look": round(alone_s["reprocess_s"] / alone_s["one_look_s"], 3),
+    }
+    print(json.dumps(shares), flush=True)
+    if options.networks:
+        return
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory(prefix="supir-") as work:
         source = put(
@@ -89,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, took in runs.items():
         print(f"{name:34}{took['seconds']:12.1f}{took['networks_s']:12.1f}")
     facts = {
+        **shares,
         "sweep_of_five_runs": round(sweep["seconds"] / added(alone)["seconds"], 3),
         "sweep_of_five_runs_networks": round(sweep["networks_s"] / added(alone)["networks_s"], 3),
         "reprocess_of_run": round(added(later)["seconds"] / added(alone[1:])["seconds"], 3),
