@@ -30,7 +30,7 @@ def contact_sheet(cells: Sequence[Cell]) -> Image.Image:
     full = max((cell.picture.size for cell in cells), key=lambda size: size[0] * size[1])
     lines = max(len(cell.label) for cell in cells)
     thumb = _fitted(full, (CELL_PX, CELL_PX))
-    tall = lines * (TEXT_PX + 4) + thumb[1] + DETAIL_PX + 3 * GAP_PX
+    tall = lines * (TEXT_PX + 4) + thumb[1] + min(DETAIL_PX, full[1]) + 3 * GAP_PX
     columns = min(COLUMNS, len(cells))
     rows = -(-len(cells) // columns)
     sheet = Image.new("RGB", (columns * (CELL_PX + GAP_PX) + GAP_PX, rows * tall + GAP_PX), PAPER)
@@ -41,9 +41,9 @@ def contact_sheet(cells: Sequence[Cell]) -> Image.Image:
         for line in cell.label:
             draw.text((left, top), _short(line, font), INK, font)
             top += TEXT_PX + 4
+        top += GAP_PX // 2
         sheet.paste(cell.picture.resize(thumb, Image.Resampling.LANCZOS), (left, top))
         sheet.paste(_detail(cell.picture, full), (left, top + thumb[1] + GAP_PX))
-        top += thumb[1]
     return sheet
 
 
