@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from pipeline import commit, index, rows
+from pipeline import commit, index, routing, rows
 from pipeline.database import TableFile, database, into_file
 from pipeline.limits import check_size
-from pipeline.photos.decode import check_name, read_header
+from pipeline.photos.header import check_name, read_header
 from pipeline.ranges import open_ranges
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
@@ -185,7 +185,9 @@ def _sampled(settings: RunSettings, photo: Row) -> Sampled:
             header = read_header(file)
         megapixels = header.height * header.width / 1e6
         plan = planned(settings.preset.size, header.height, header.width)
-        check_size(plan, settings)
+        check_size(plan, header.format, settings)
+        if reason := routing.skipped_by_header(header, plan, settings):
+            raise routing.as_refusal(reason)
     except (PhotoError, StorageError) as error:
         return Sampled(photo["photo_id"], megapixels, 0.0, error)
     return Sampled(photo["photo_id"], megapixels, plan.network_height * plan.network_width / 1e6, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline import index, replacing, rows
+from pipeline import index, replacing, routing, rows
 from pipeline.captions import edits as caption_edits
 from pipeline.database import TableFile, database, into_file
 from pipeline.manifest import Manifest
@@ -25,12 +25,15 @@ _HAD = """
                outcome := case when status = $restored and list_has_any(
                                    [split_part(warning, ':', 1) for warning in warnings], $lost) then 'uncaptioned'
                                when status = $restored then 'restored'
+                               when status = $skipped and if(skip_reason = $sharp_reason,
+                                   coalesce(source_sharpness > $sharpest, false), not $all) then 'skipped'
+                               when status = $skipped then 'transient'
                                when list_contains($transient, error_code) then 'transient'
                                else 'failed' end), finished_at) as newest
     from every_row where preset_digest = $digest group by photo
 """
 
-_OUTCOMES = ("restored", "uncaptioned", "failed", "transient")
+_OUTCOMES = ("restored", "uncaptioned", "failed", "skipped", "transient")
 
 _KNOWN = """
     create temp view known as
@@ -94,6 +97,7 @@ class Plan:
     done_before: int  # photos of the manifest that the index has as restored
     lost_captions: int  # of these, those whose caption was lost to an outage
     failed_before: int  # that failed in an earlier run and are not tried again
+    skipped_before: int  # that an earlier run has left as they are, as this one would
 
 
 def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
@@ -113,7 +117,7 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
     if settings.retry_captions or settings.redo:
         again.append("uncaptioned")
     if settings.redo:
-        again.append("restored")
+        again += ["restored", "skipped"]
     store = Store(settings.output)
 
     def split(connection: Any) -> tuple[TableFile, dict[str, int]]:
@@ -123,8 +127,12 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
             {
                 "digest": settings.preset.digest,
                 "restored": rows.RESTORED,
+                "skipped": rows.SKIPPED,
+                "sharp_reason": routing.SHARP,
+                "sharpest": settings.skip_if_sharper_than,
+                "all": settings.restore_all,
                 "lost": list(rows.CAPTION_LOST),
-                "transient": list(rows.TRANSIENT),
+                "transient": [*rows.TRANSIENT, *([rows.DAMAGED] if settings.accept_damaged else [])],
             },
         )
         connection.execute(_KNOWN)
@@ -152,6 +160,7 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
         done_before=had["restored"] + had["uncaptioned"],
         lost_captions=had["uncaptioned"],
         failed_before=had["failed"],
+        skipped_before=had["skipped"],
     )
 
 

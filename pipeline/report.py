@@ -9,7 +9,8 @@ from pipeline.manifest import Manifest
 from pipeline.storage import Store
 
 _SUMMARY = """
-    select status, coalesce(error_code, '') as code, count(*) as photos, count(duplicate_of) as duplicates,
+    select status, coalesce(error_code, skip_reason, '') as code,
+           count(*) filter (len(review) > 0) as to_review, count(*) as photos, count(duplicate_of) as duplicates,
            count(*) filter (list_has_any([split_part(warning, ':', 1) for warning in warnings], {lost})) as lost,
            sum(if(duplicate_of is null, coalesce(width, 0)::double * coalesce(height, 0), 0)) / 1e6 as megapixels,
            min(photo_id) as example
@@ -27,6 +28,8 @@ class Summary:
     duplicates: int  # of these, the latter
     lost_captions: int  # of the restored ones, those whose caption was lost to an outage
     failed: int
+    skipped: dict[str, int]  # photos that are left as they are, by reason
+    review: int  # restored photos that people should look at
     megapixels: float  # of the restored pictures
     reasons: dict[str, int]  # failed photos by error code
     examples: dict[str, str]  # one photo_id per error code
@@ -46,6 +49,8 @@ def summarize(store: Store, manifest: Manifest, preset_digest: str) -> Summary:
         duplicates=sum(row["duplicates"] for row in done),
         lost_captions=sum(row["lost"] for row in done),
         failed=sum(row["photos"] for row in failed),
+        skipped={row["code"]: row["photos"] for row in found if row["status"] == rows.SKIPPED},
+        review=sum(row["to_review"] for row in done),
         megapixels=sum(row["megapixels"] for row in done),
         reasons={row["code"]: row["photos"] for row in failed},
         examples={row["code"]: row["example"] for row in failed},

@@ -20,12 +20,17 @@ import pyarrow as pa
 import ray
 import torch
 
-from pipeline import claims, commit, duplicates, replacing, rows
+from pipeline import claims, commit, duplicates, replacing, routing, rows
 from pipeline.attempts import Standing
 from pipeline.limits import check_size
 from pipeline.networks import SharedNetworks
-from pipeline.photos.decode import check_name, decode
-from pipeline.photos.encode import encode, encoding_warnings
+from pipeline.photos import fidelity
+from pipeline.photos.damage import DamagedPhotoError
+from pipeline.photos.decode import decode
+from pipeline.photos.encode import format_of
+from pipeline.photos.header import check_name
+from pipeline.photos.result import finish, libraries
+from pipeline.photos.xmp import Provenance
 from pipeline.rows import Row
 from pipeline.safeguard import Safeguard
 from pipeline.settings import RunSettings
@@ -33,7 +38,6 @@ from pipeline.storage import Store, split_uri
 from pipeline.watch import Clock
 from supir_core import __version__
 from supir_core.errors import PhotoError, SupirError
-from supir_core.image import to_uint8
 from supir_core.presets import derive
 from supir_core.restorer import Photo, Restored, Restorer, plan_photo
 
@@ -48,9 +52,9 @@ class PhotoRestorer(Protocol):
 
 
 class Picture(NamedTuple):
-    """A restored photo in 8 bits."""
+    """A restored photo."""
 
-    pixels: np.ndarray  # (height, width, 3) uint8
+    image: np.ndarray  # (3, height, width) float32 in [-1, 1]
     warnings: list[str]
 
 
@@ -130,7 +134,10 @@ class RestoreStage:
             same["caption"] = photo["edited"]
         if any(found.get(name) != value for name, value in same.items()):
             return False
-        failed_in_passing = found["status"] == rows.FAILED and found["error_code"] in rows.TRANSIENT
+        passing = (*rows.TRANSIENT, *([rows.DAMAGED] if settings.accept_damaged else []))
+        if found["status"] == rows.SKIPPED and not routing.still_skipped(found, settings):
+            return False
+        failed_in_passing = found["status"] == rows.FAILED and found["error_code"] in passing
         again = settings.redo or failed_in_passing or (settings.retry_failed and found["status"] == rows.FAILED)
         if again and found["run"] != settings.run:
             return False
@@ -164,7 +171,7 @@ class RestoreStage:
                     picture = self._restored(photo, row, data, clock)
             else:
                 row = duplicates.point_at(first, row)
-            row["status"] = rows.RESTORED
+            row["status"] = rows.SKIPPED if row.get("skip_reason") else rows.RESTORED
         except ray.exceptions.RayError:  # the actor of attempts has gone, and with it the run: no fault of the photo's
             raise
         except Exception as error:
@@ -208,13 +215,18 @@ class RestoreStage:
         row["fetch_s"] = time.monotonic() - start
         return data
 
-    def _restored(self, photo: Row, row: Row, data: bytes, clock: Clock) -> bytes:
-        """The finished picture file; fills in what is learnt on the way."""
+    def _restored(self, photo: Row, row: Row, data: bytes, clock: Clock) -> bytes | None:
+        """The finished picture file, None for a photo that is left as it is; fills in what is learnt on the way."""
         start = time.monotonic()
-        decoded = decode(data)
+        decoded = decode(data, accept_damaged=self._settings.accept_damaged)
+        format_name = format_of(self._settings.format, decoded.format)
         row |= {
             "source_format": decoded.format,
             "source_mode": decoded.mode,
+            "source_bits": decoded.bits,
+            "source_pages": decoded.pages,
+            "source_whole": decoded.whole,
+            "source_sharpness": fidelity.sharpness(decoded.pixels),
             "source_width": decoded.width,
             "source_height": decoded.height,
             "warnings": row["warnings"] + decoded.warnings,
@@ -224,14 +236,30 @@ class RestoreStage:
             preset = derive(preset, ["text.positive="])
         tiles = tuple(photo["tile_captions"] or ())
         subject = Photo(row["source_sha256"], decoded.pixels, preset, photo["caption"], tiles)
-        check_size(plan_photo(subject), self._settings)
+        size = plan_photo(subject)
+        check_size(size, decoded.format, self._settings)
         row["fetch_s"] += time.monotonic() - start
+        row["skip_reason"] = routing.skipped(decoded.header, size, row["source_sharpness"], self._settings)
+        if row["skip_reason"]:
+            return None
         start = time.monotonic()
-        pixels, warnings = self._networks(subject, clock)
+        image, warnings = self._networks(subject, clock)
         row["restore_s"] = time.monotonic() - start
-        row["warnings"] += warnings + encoding_warnings(self._settings.format, decoded.alpha)
-        row["height"], row["width"] = pixels.shape[:2]
-        return encode(pixels, self._settings.format, grey=decoded.grey, alpha=decoded.alpha)
+        evidence = fidelity.measured(image, decoded.pixels)
+        seed, words = preset.sampling.seed, photo["caption"] or ""
+        story = Provenance(row["source_sha256"], self._look, self._settings.model_digest, seed, words, tiles)
+        done = finish(image, decoded, data, format_name, self._settings.quality, story)
+        row["height"], row["width"] = image.shape[1:]
+        row |= {
+            "warnings": row["warnings"] + warnings + done.warnings,
+            "bits": done.bits,
+            "evidence": evidence._asdict(),
+            "review": fidelity.reasons(evidence, preset.review),
+            "seed": seed,
+            "document_id": story.document,
+            "libraries": libraries(),
+        }
+        return done.data
 
     def _stamped(self, row: Row) -> Row:
         return row | {"finished_at": datetime.datetime.now(datetime.UTC)}
@@ -253,7 +281,7 @@ class RestoreStage:
 def _picture(result: Restored) -> Picture:
     if not torch.isfinite(result.image).all():
         raise PhotoError("the networks gave values that are no numbers", hint="--dtype float32", code="not-finite")
-    return Picture(to_uint8(result.image), result.warnings)
+    return Picture(result.image[0].numpy(), result.warnings)
 
 
 def _failure(error: Exception) -> Row:
@@ -266,4 +294,5 @@ def _failure(error: Exception) -> Row:
     else:
         code, message = "internal-error", f"{type(error).__name__}: {error}"
         log.error("a bug, with one photo", exc_info=error)
-    return {"status": rows.FAILED, "error_code": code, "error_message": message}
+    whole = {"source_whole": error.whole} if isinstance(error, DamagedPhotoError) else {}
+    return {"status": rows.FAILED, "error_code": code, "error_message": message, **whole}
