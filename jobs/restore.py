@@ -13,10 +13,10 @@ from pathlib import PurePosixPath
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jobs.run import choose_preset
+from jobs.looks import choose_preset
 from pipeline.captions import captioning
 from pipeline.captions.finder import CaptionFinder
-from pipeline.photos import fidelity
+from pipeline.photos import evidence as evidences
 from pipeline.photos.decode import decode
 from pipeline.photos.encode import EXTENSIONS, check_fits
 from pipeline.photos.header import check_name
@@ -92,7 +92,7 @@ def restore(
         result = restorer.restore([subject], lambda step: progress.update(task, completed=step))[0]
     image = result.image[0].numpy()
     story = Provenance(subject.key, look.folder, models.model_digest(model), look.sampling.seed, subject.caption)
-    evidence = fidelity.measured(image, decoded.pixels)
+    evidence = evidences.measured(image, decoded.pixels)
     done = finish(image, decoded, data, format_name, quality, story)
     warnings = decoded.warnings + result.warnings + done.warnings
     out_store, out_name = split_uri(Store(target).uri())
@@ -107,7 +107,7 @@ def restore(
         "model": model,
         "caption": caption,
         "warnings": warnings,
-        "review": fidelity.reasons(evidence, look.review),
+        "review": evidences.reasons(evidence, look.review),
         "evidence": evidence._asdict(),
         "bits": done.bits,
         "source_sha256": subject.key,

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ def held(
     renew_s: float = RENEW_S,
     stale_s: float = STALE_S,
 ) -> Iterator[None]:
-    """Hold the lease of the settings' look and shard.
+    """Hold the leases of the settings' looks and shard.
 
     Args:
         store: the output.
@@ -65,7 +65,14 @@ def held(
             this one was not heard of (`run-replaced`).
         StorageError: the output cannot be read or written.
     """
-    lease = _Lease(store, settings, interrupt, renew_s, stale_s)
+    with ExitStack() as leases:
+        for look in settings.each_look():
+            leases.enter_context(_held(_Lease(store, look, interrupt, renew_s, stale_s), renew_s))
+        yield
+
+
+@contextmanager
+def _held(lease: _Lease, renew_s: float) -> Iterator[None]:
     lease.take()
     renewer = threading.Thread(target=lease.keep, name="lease", daemon=True)
     renewer.start()

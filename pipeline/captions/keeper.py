@@ -16,7 +16,7 @@ from pipeline.captions.writers import Writer
 from pipeline.duplicates import OneAtATime
 from pipeline.limits import check_size
 from pipeline.photos.decode import to_8_bits
-from pipeline.photos.fidelity import sharpness
+from pipeline.photos.evidence import sharpness
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
 from pipeline.watch import Clock

@@ -65,7 +65,7 @@ def test_a_second_run_is_refused_and_told_who_is_running(setting: RunSettings) -
 
 
 def test_looks_do_not_disturb_each_other(setting: RunSettings) -> None:
-    with take(setting), take(setting, preset=load_preset("demo", ["pull.tau_r=2"])):
+    with take(setting), take(setting, presets=(load_preset("demo", ["pull.tau_r=2"]),)):
         assert len(leases(setting)) == 2
 
 

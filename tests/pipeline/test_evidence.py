@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.photos.fidelity import measured, reasons, sharpness
+from pipeline.photos.evidence import measured, reasons, sharpness
 from supir_core.presets import load_preset
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"

@@ -20,6 +20,7 @@ MOST_PIXELS = 2_000_000  # that colours are compared at; larger photos are shrun
 BLOCK_PX = 16
 BLUR_PX = 2.0  # before colours are compared: noise that is gone is no difference
 CROP_PX = 1024  # the middle of the result, where sharpness and noise are measured
+FLAT = 1.0  # standard deviation, in 8-bit levels, of a picture without anything in it
 SHIFT_PX = 512  # the middle of the photo, where the shift is
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -152,6 +153,8 @@ def _detail(image: np.ndarray, pixels: np.ndarray) -> tuple[float | None, float 
 
 def _shift(before: np.ndarray, after: np.ndarray) -> float:
     """Pixels that one picture is away from the other, by phase correlation, to a fraction of a pixel."""
+    if min(before.std(), after.std()) < FLAT:
+        return 0.0  # nothing in it that could have moved
     height, width = (min(side, SHIFT_PX) for side in before.shape)
     window = np.outer(np.hanning(height), np.hanning(width))
     spectra = [
