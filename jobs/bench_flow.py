@@ -150,7 +150,8 @@ def drive() -> None:
     settings = RunSettings(
         run=f"bench-{orders['shard'][0]}", input=str(folder / "in"), output=str(folder / "out"),
         presets=(load_preset("demo", ["size.min_size_px=64"]),), captioning=Captioning(), model="demo",
-        model_digest="bench", format="png", limit=None, only=None, shard=orders["shard"], retry_failed=False,
+        model_digest="bench", format="png", quality=None, accept_damaged=False, restore_all=False,
+        skip_if_sharper_than=None, limit=None, only=None, shard=orders["shard"], retry_failed=False,
         retry_captions=False, redo=False, latents="none", max_megapixels=1, photo_timeout_s=None, address=None,
         workers=gpus, gpus_per_worker=1.0, photos_per_batch=1, tile_batch=1, device="cpu", dtype=None,
         compiled=False, allow_download=False,

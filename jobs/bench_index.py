@@ -92,7 +92,8 @@ def plan() -> None:
     folder = Path(sys.argv[1])
     settings = RunSettings(
         run="bench", input="", output=str(folder), presets=(load_preset("demo"),), captioning=Captioning(), model="",
-        model_digest="bench", format="png", limit=None, only=None, shard=None, retry_failed=False,
+        model_digest="bench", format="png", quality=None, accept_damaged=False, restore_all=False,
+        skip_if_sharper_than=None, limit=None, only=None, shard=None, retry_failed=False,
         retry_captions=False, redo=False, latents="none", max_megapixels=1, photo_timeout_s=None, address=None,
         workers=None, gpus_per_worker=None, photos_per_batch=1,
         tile_batch=1, device=None, dtype=None, compiled=False, allow_download=False,

@@ -10,6 +10,7 @@ import typer
 from jobs import cli_index, cli_looks, cli_presets, exits
 from jobs.cli_bench import bench_app
 from jobs.options import (
+    AcceptDamaged,
     AllowDownload,
     Compiled,
     Device,
@@ -23,6 +24,7 @@ from jobs.options import (
     Preset,
     Presets,
     ProgressStyle,
+    Quality,
     Settings,
     Shard,
     Sweep,
@@ -81,7 +83,26 @@ def run(
     settings: Settings = None,
     sweep: Sweep = None,
     model: Model = "demo",
-    format_: Annotated[OutputFormat, typer.Option("--format", help="File format of the results.")] = OutputFormat.png,
+    format_: Annotated[
+        OutputFormat,
+        typer.Option(
+            "--format", help="File format of the results; 'keep' is each photo's own (PNG for those we do not write)."
+        ),
+    ] = OutputFormat.png,
+    quality: Quality = None,
+    accept_damaged: AcceptDamaged = False,
+    restore_all: Annotated[
+        bool,
+        typer.Option(
+            "--restore-all", help="Also black-and-white (1-bit) pages and photos that are larger than their result."
+        ),
+    ] = False,
+    skip_if_sharper_than: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SHARPNESS", help="Leave photos alone that are sharper: see source_sharpness in the index."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N photos, by path.")] = None,
     only: Annotated[
         str | None,
@@ -177,6 +198,8 @@ def restore(
             help="What the photo shows. Default: what the .txt file beside it says, or the photo's own description."
         ),
     ] = None,
+    quality: Quality = None,
+    accept_damaged: AcceptDamaged = False,
     tile_batch: Annotated[int, typer.Option(min=1, help="Windows in one call of the networks.")] = 4,
     device: Device = None,
     dtype: Dtype = None,
@@ -197,6 +220,8 @@ def restore(
             changes=tuple(settings or ()),
             model=model,
             caption=caption,
+            quality=quality,
+            accept_damaged=accept_damaged,
             tile_batch=tile_batch,
             device=device,
             dtype=dtype.value if dtype else None,

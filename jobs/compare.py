@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from pipeline import history, index, rows
-from pipeline.photos.decode import decode
+from pipeline.photos.decode import decode, to_8_bits
 from pipeline.rows import Row
 from pipeline.sheet import Cell, contact_sheet
 from pipeline.storage import Store, split_uri
@@ -67,7 +67,7 @@ def _original(row: Row) -> list[Cell]:
     """The photo itself, if it is still where it was."""
     try:
         store, name = split_uri(row["source_uri"])
-        picture = Image.fromarray(decode(store.read(name)).pixels)
+        picture = Image.fromarray(to_8_bits(decode(store.read(name), accept_damaged=True).pixels))
     except SupirError:
         return []
     return [Cell([row["photo_id"], "the photo", f"{picture.width} x {picture.height}"], picture)]
@@ -83,7 +83,7 @@ def _cells(store: Store, found: list[Row]) -> list[Cell]:
         tau_r = OFF if row["tau_r"] is None else f"{row['tau_r']:g}"
         settings = ", ".join(f"{key} {values[number]}" for key, values in short.items())
         label = [f"{row['preset']}  tau_r {tau_r}", _closeness(row), settings or row["preset_digest"]]
-        cells.append(Cell(label, Image.fromarray(decode(store.read(row["image"])).pixels)))
+        cells.append(Cell(label, Image.fromarray(to_8_bits(decode(store.read(row["image"])).pixels))))
     return cells
 
 

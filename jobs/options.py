@@ -24,6 +24,7 @@ class ProgressStyle(StrEnum):
 class OutputFormat(StrEnum):
     """File formats of results."""
 
+    keep = "keep"
     png = "png"
     jpeg = "jpeg"
     webp = "webp"
@@ -100,6 +101,17 @@ Model = Annotated[
     typer.Option(
         help="Directory with an SDXL base and a SUPIR file, or one that supir weights pack wrote; "
         "or 'demo' (random weights)."
+    ),
+]
+Quality = Annotated[
+    int | None, typer.Option(min=1, max=100, help="Of JPEG and WebP results. Default: 95 of JPEG, 92 of WebP.")
+]
+AcceptDamaged = Annotated[
+    bool,
+    typer.Option(
+        "--accept-damaged",
+        help="Restore what is there of photos of which a part is missing; the networks INVENT the rest. "
+        "Else they fail with 'damaged'.",
     ),
 ]
 Shard = Annotated[

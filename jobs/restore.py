@@ -16,8 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jobs.looks import choose_preset
 from pipeline.captions import captioning
 from pipeline.captions.finder import CaptionFinder
-from pipeline.photos.decode import check_name, decode
-from pipeline.photos.encode import EXTENSIONS, check_fits, encode, encoding_warnings
+from pipeline.photos import evidence as evidences
+from pipeline.photos.decode import decode
+from pipeline.photos.encode import EXTENSIONS, check_fits
+from pipeline.photos.header import check_name
+from pipeline.photos.result import finish
+from pipeline.photos.xmp import Provenance
 from pipeline.storage import Store, split_uri
 from pipeline.watch import Clock
 from supir_core import models
@@ -32,6 +36,8 @@ def restore(
     changes: Sequence[str],
     model: str,
     caption: str | None,
+    quality: int | None,
+    accept_damaged: bool,
     tile_batch: int,
     device: str | None,
     dtype: str | None,
@@ -63,18 +69,19 @@ def restore(
         raise InputError(f"{target} is the photo itself", hint="give the result another name", code="output-in-input")
     check_name(name)
     data = store.read(name)
-    decoded = decode(data)
+    decoded = decode(data, accept_damaged=accept_damaged)
+    format_name = EXTENSIONS[extension]
     if caption is None:
         finder = CaptionFinder(words, {}, risk=lambda photo: nullcontext(Clock(source)))
         caption = finder.find({"sidecar": None, "uri": store.uri(name)})["caption"]
     console = Console(stderr=True)
     with console.status("loading the networks"):
-        from supir_core.image import to_uint8  # noqa: PLC0415  # brings torch: not before the input has been checked
+        # This brings torch: not before the input has been checked.
         from supir_core.restorer import Photo, Restorer, plan_photo  # noqa: PLC0415
 
         subject = Photo(hashlib.sha256(data).hexdigest(), decoded.pixels, look, caption or "")
         size = plan_photo(subject)
-        check_fits(size.height, size.width, EXTENSIONS[extension])
+        check_fits(size.height, size.width, format_name)
         restorer = Restorer.load(model, device=device, dtype=dtype, batch=tile_batch, compiled=compiled)
     notice = models.notice(model)
     if notice:
@@ -83,10 +90,13 @@ def restore(
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("sampling", total=look.sampling.num_steps)
         result = restorer.restore([subject], lambda step: progress.update(task, completed=step))[0]
-    warnings = decoded.warnings + result.warnings + encoding_warnings(EXTENSIONS[extension], decoded.alpha)
-    picture = encode(to_uint8(result.image), EXTENSIONS[extension], grey=decoded.grey, alpha=decoded.alpha)
+    image = result.image[0].numpy()
+    story = Provenance(subject.key, look.folder, models.model_digest(model), look.sampling.seed, subject.caption)
+    evidence = evidences.measured(image, decoded.pixels)
+    done = finish(image, decoded, data, format_name, quality, story)
+    warnings = decoded.warnings + result.warnings + done.warnings
     out_store, out_name = split_uri(Store(target).uri())
-    out_store.write(out_name, picture)
+    out_store.write(out_name, done.data)
     facts = {
         "photo": store.uri(name),
         "image": out_store.uri(out_name),
@@ -97,6 +107,14 @@ def restore(
         "model": model,
         "caption": caption,
         "warnings": warnings,
+        "review": evidences.reasons(evidence, look.review),
+        "evidence": evidence._asdict(),
+        "bits": done.bits,
+        "source_sha256": subject.key,
+        "sha256": hashlib.sha256(done.data).hexdigest(),
+        "model_digest": story.model_digest,
+        "seed": story.seed,
+        "document_id": story.document,
         "notice": notice,
         "seconds": round(time.monotonic() - start, 2),
     }

@@ -42,6 +42,10 @@ class Request:
     sweep: tuple[str, ...]
     model: str
     format: str
+    quality: int | None
+    accept_damaged: bool
+    restore_all: bool
+    skip_if_sharper_than: float | None
     limit: int | None
     only: str | None
     shard: str | None
@@ -283,6 +287,8 @@ def _nothing_to_do(settings: RunSettings, plan: Plan) -> str:
     text = f"nothing to do: {plan.done_before} {_things(settings)} are restored"
     if plan.lost_captions:
         text += f" ({_lost_captions(plan.lost_captions)})"
+    if plan.skipped_before:
+        text += f", {plan.skipped_before} are left as they are"
     if plan.failed_before:
         text += f", {plan.failed_before} failed in an earlier run (--retry-failed tries them again)"
     return text
@@ -297,6 +303,8 @@ def _facts(settings: RunSettings, store: Store, outcome: Outcome) -> dict[str, A
         "todo": plan.pictures,
         "restored": outcome.restored_now,
         "failed": outcome.failed_now,
+        "skipped_total": summary.skipped,
+        "review_total": summary.review,
         "left": outcome.left,
         "duplicates_total": summary.duplicates,
         "kept": outcome.kept,
@@ -328,6 +336,10 @@ def _show(console: Console, settings: RunSettings, outcome: Outcome) -> None:
     plan, summary, ignored = outcome.plan, outcome.summary, outcome.manifest.ignored
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_row("restored", str(outcome.restored_now), f"and {plan.done_before} before" if plan.done_before else "")
+    if summary.review:
+        table.add_row("", "", f"to be looked at: {summary.review} (column review says why)")
+    for reason, count in summary.skipped.items():
+        table.add_row("skipped", str(count), f"{reason}: left as they are")
     if outcome.kept:
         table.add_row("kept", str(outcome.kept), "as there was no other caption for them")
     if summary.duplicates:

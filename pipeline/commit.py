@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from pipeline import claims, replacing, rows
-from pipeline.photos.encode import FORMATS
+from pipeline.photos.encode import extension_of
 from pipeline.rows import Row
 from pipeline.storage import Store
 from supir_core.errors import PhotoError, StorageError
@@ -23,9 +23,16 @@ TRIES = 8  # of writing over what another worker has just written
 WAIT_S = 10.0  # for the record of a picture that another worker has just written
 
 
-def image_path(look: str, path: str, format_name: str) -> str:
-    """`images/<look>/<the photo's path with its extension>.<png|jpg|webp|tif>`."""
-    return f"images/{look}/{path}.{FORMATS[format_name].extension}"
+def image_path(look: str, path: str, format_name: str, source_format: str | None = None) -> str:
+    """`images/<look>/<the photo's path with its extension>.<png|jpg|webp|tif>`.
+
+    Args:
+        look: the folder of a preset.
+        path: the photo's.
+        format_name: what is asked for, which may be `keep`.
+        source_format: the photo's, by Pillow's name, where that decides.
+    """
+    return f"images/{look}/{path}.{extension_of(format_name, source_format)}"
 
 
 def record_path(look: str, path: str) -> str:
@@ -99,7 +106,7 @@ def commit(
         StorageError: the store cannot be read or written.
     """
     if picture is not None:
-        row["image"] = image_path(look, path, row["format"])
+        row["image"] = image_path(look, path, row["format"], row.get("source_format"))
         row["bytes"], row["sha256"] = len(picture), _sha256(picture)
         theirs = _put_picture(store, look, path, row, picture, stands, wait_s)
         if theirs is not None:

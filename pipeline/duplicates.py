@@ -14,8 +14,9 @@ from pipeline.storage import Store, split_uri
 from pipeline.watch import Clock
 
 _FROM_FIRST = (
-    "image", "width", "height", "bytes", "sha256", "source_format", "source_mode", "source_width", "source_height",
-    "fidelity_db", "fidelity_de",
+    "image", "width", "height", "bytes", "sha256", "bits", "source_format", "source_mode", "source_bits",
+    "source_pages", "source_whole", "source_sharpness", "review", "evidence", "seed", "document_id", "libraries",
+    "source_width", "source_height", "fidelity_db", "fidelity_de",
 )  # fmt: skip
 _OF_CAPTION = "caption-"  # warnings of one photo, not of its content
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from pipeline import commit, history, index, rows
+from pipeline import commit, history, index, routing, rows
 from pipeline.database import TableFile, database, into_file
 from pipeline.limits import check_size
-from pipeline.photos.decode import check_name, read_header
+from pipeline.photos.header import check_name, read_header
 from pipeline.ranges import open_ranges
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
@@ -190,7 +190,9 @@ def _sampled(settings: RunSettings, photo: Row) -> Sampled:
         plan = planned(look.preset.size, header.height, header.width)
         steps = look.preset.sampling.num_steps / settings.preset.sampling.num_steps
         try:
-            check_size(plan, look)
+            check_size(plan, header.format, look)
+            if reason := routing.skipped_by_header(header, plan, look):
+                raise routing.as_refusal(reason)
             seen += plan.network_height * plan.network_width / 1e6 * steps
         except PhotoError as error:
             refusal = error

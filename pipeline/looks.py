@@ -13,13 +13,17 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from pipeline import kept, rows
+from pipeline import kept, routing, rows
 from pipeline.claims import Claim
 from pipeline.kept import Stage1
 from pipeline.limits import check_size
 from pipeline.networks import SharedNetworks
-from pipeline.photos.decode import Decoded, decode
-from pipeline.photos.encode import encode, encoding_warnings
+from pipeline.photos import evidence
+from pipeline.photos.damage import DamagedPhotoError
+from pipeline.photos.decode import Decoded, decode, to_8_bits
+from pipeline.photos.encode import format_of
+from pipeline.photos.result import finish, libraries
+from pipeline.photos.xmp import Provenance
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
@@ -42,9 +46,9 @@ class PhotoRestorer(Protocol):
 
 
 class Picture(NamedTuple):
-    """A restored photo in 8 bits."""
+    """A restored photo."""
 
-    pixels: np.ndarray  # (height, width, 3) uint8
+    image: np.ndarray  # (3, height, width) float32 in [-1, 1]
     warnings: list[str]
     latents: Latents | None
 
@@ -87,7 +91,8 @@ def failure(error: Exception) -> Row:
     else:
         code, message = "internal-error", f"{type(error).__name__}: {error}"
         log.error("a bug, with one photo", exc_info=error)
-    return {"status": rows.FAILED, "error_code": code, "error_message": message}
+    whole = {"source_whole": error.whole} if isinstance(error, DamagedPhotoError) else {}
+    return {"status": rows.FAILED, "error_code": code, "error_message": message, **whole}
 
 
 class LookMaker:
@@ -117,36 +122,47 @@ class LookMaker:
             PhotoError: the file cannot be decoded.
         """
         start = time.monotonic()
-        decoded = decode(data)
+        decoded = decode(data, accept_damaged=self._settings.accept_damaged)
+        sharpness = evidence.sharpness(decoded.pixels)
         known: dict[Stage1, Latents | None] = {}
         subjects: list[tuple[Look, Photo]] = []
         for look in looks:
             look.row |= {
                 "source_format": decoded.format,
                 "source_mode": decoded.mode,
+                "source_bits": decoded.bits,
+                "source_pages": decoded.pages,
+                "source_whole": decoded.whole,
+                "source_sharpness": sharpness,
                 "source_width": decoded.width,
                 "source_height": decoded.height,
                 "warnings": look.row["warnings"] + decoded.warnings,
             }
             with look.failing_alone():
-                subjects.append((look, self._subject(photo, look, decoded.pixels, known)))
+                subject = self._subject(photo, look, decoded, known)
+                if look.row["skip_reason"]:
+                    look.row["status"] = rows.SKIPPED
+                else:
+                    subjects.append((look, subject))
             look.row["fetch_s"] += time.monotonic() - start
         start = time.monotonic()
         made = self._pictures([subject for _, subject in subjects], clock)
         for (look, subject), picture in zip(subjects, made, strict=True):
             look.row["restore_s"] = time.monotonic() - start
             with look.failing_alone():
-                self._encode(look, picture, decoded)
+                self._encode(look, subject, picture, decoded, data)
                 self._keep(look, subject, picture, known)
 
-    def _subject(self, photo: Row, look: Look, pixels: np.ndarray, known: dict[Stage1, Latents | None]) -> Photo:
-        """What the networks are asked for."""
+    def _subject(self, photo: Row, look: Look, decoded: Decoded, known: dict[Stage1, Latents | None]) -> Photo:
+        """What the networks are asked for; the row says why they need not be."""
         preset, sha256 = look.settings.preset, look.row["source_sha256"]
         if photo["caption_source"] == rows.PROMPT:
             preset = derive(preset, ["text.positive="])
-        subject = Photo(sha256, pixels, preset, photo["caption"], tuple(photo["tile_captions"] or ()))
+        subject = Photo(sha256, decoded.pixels, preset, photo["caption"], tuple(photo["tile_captions"] or ()))
         size = plan_photo(subject)
-        check_size(size, look.settings)
+        check_size(size, decoded.format, look.settings)
+        sharpness = look.row["source_sharpness"]
+        look.row["skip_reason"] = routing.skipped(decoded.header, size, sharpness, look.settings)
         if self._settings.latents == "none":
             return subject
         stage1 = Stage1.of(sha256, size, preset)
@@ -165,16 +181,33 @@ class LookMaker:
                 return [error]
             return [self._pictures([subject], clock)[0] for subject in subjects]
 
-    def _encode(self, look: Look, made: Picture | Exception, decoded: Decoded) -> None:
-        """Give a look its finished file."""
+    def _encode(self, look: Look, subject: Photo, made: Picture | Exception, decoded: Decoded, data: bytes) -> None:
+        """Give a look its finished file, and its row what that is and how far it is from the photo."""
         if isinstance(made, Exception):
             raise made
-        format_name = look.settings.format
-        look.row["warnings"] += made.warnings + encoding_warnings(format_name, decoded.alpha)
-        look.row["height"], look.row["width"] = made.pixels.shape[:2]
-        close = fidelity(decoded.pixels, made.pixels, decoded.grey)
-        look.row["fidelity_db"], look.row["fidelity_de"] = close.db, close.de
-        look.picture = encode(made.pixels, format_name, grey=decoded.grey, alpha=decoded.alpha)
+        settings, preset = look.settings, look.settings.preset
+        moved = evidence.measured(made.image, decoded.pixels)
+        levels = to_uint8(torch.from_numpy(made.image)[None])
+        close = fidelity(to_8_bits(decoded.pixels), levels, decoded.grey)
+        story = Provenance(
+            subject.key, preset.folder, settings.model_digest, preset.sampling.seed, subject.caption or "",
+            subject.tile_captions,
+        )  # fmt: skip
+        format_name = format_of(settings.format, decoded.format)
+        done = finish(made.image, decoded, data, format_name, settings.quality, story)
+        look.row["height"], look.row["width"] = made.image.shape[1:]
+        look.row |= {
+            "warnings": look.row["warnings"] + made.warnings + done.warnings,
+            "bits": done.bits,
+            "fidelity_db": close.db,
+            "fidelity_de": close.de,
+            "evidence": moved._asdict(),
+            "review": evidence.reasons(moved, preset.review),
+            "seed": story.seed,
+            "document_id": story.document,
+            "libraries": libraries(),
+        }
+        look.picture = done.data
         look.row["status"] = rows.RESTORED
 
     def _keep(self, look: Look, subject: Photo, made: Picture | Exception, known: dict[Stage1, Latents | None]) -> None:
@@ -199,4 +232,4 @@ def _restored_together(restorer: PhotoRestorer, photos: Sequence[list[Photo]]) -
 def _picture(result: Restored) -> Picture:
     if not torch.isfinite(result.image).all():
         raise PhotoError("the networks gave values that are no numbers", hint="--dtype float32", code="not-finite")
-    return Picture(to_uint8(result.image), result.warnings, result.latents)
+    return Picture(result.image[0].numpy(), result.warnings, result.latents)

@@ -20,7 +20,7 @@ import pyarrow.parquet
 
 from pipeline import rows
 from pipeline.database import ROW_GROUP, TableFile, database, into_file
-from pipeline.photos.decode import EXTENSIONS, PHOTO_EXTENSIONS
+from pipeline.photos.header import EXTENSIONS, PHOTO_EXTENSIONS
 from pipeline.rows import Row
 from pipeline.storage import Entry, Store, split_uri
 from supir_core.errors import InputError

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import index, replacing, rows
+from pipeline import index, replacing, routing, rows
 from pipeline.captions import edits as caption_edits
 from pipeline.database import TableFile, database, into_file
 from pipeline.manifest import Manifest
@@ -28,12 +28,15 @@ _HAD = """
                outcome := case when status = $restored and list_has_any(
                                    [split_part(warning, ':', 1) for warning in warnings], $lost) then 'uncaptioned'
                                when status = $restored then 'restored'
+                               when status = $skipped and if(skip_reason = $sharp_reason,
+                                   coalesce(source_sharpness > $sharpest, false), not $all) then 'skipped'
+                               when status = $skipped then 'transient'
                                when list_contains($transient, error_code) then 'transient'
                                else 'failed' end), finished_at) as newest
     from every_row where preset_digest = $digest group by photo
 """
 
-_OUTCOMES = ("restored", "uncaptioned", "failed", "transient")
+_OUTCOMES = ("restored", "uncaptioned", "failed", "skipped", "transient")
 
 # The photos of this look, of a list that names presets: a row that names this one stands before one that names none.
 _OF_PRESET = """
@@ -105,6 +108,7 @@ class Plan:
     done_before: int  # photos of the manifest that the index has as restored
     lost_captions: int  # of these, those whose caption was lost to an outage
     failed_before: int  # that failed in an earlier run and are not tried again
+    skipped_before: int  # that an earlier run has left as they are, as this one would
 
 
 def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
@@ -141,6 +145,7 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
         done_before=had["restored"] + had["uncaptioned"],
         lost_captions=had["uncaptioned"],
         failed_before=had["failed"],
+        skipped_before=had["skipped"],
     )
 
 
@@ -152,7 +157,7 @@ def _tried_again(settings: RunSettings) -> list[str]:
     if settings.retry_captions or settings.redo:
         again.append("uncaptioned")
     if settings.redo:
-        again.append("restored")
+        again += ["restored", "skipped"]
     return again
 
 
@@ -169,8 +174,12 @@ def _of_look(connection: Any, settings: RunSettings, schema: pa.Schema, edited: 
         {
             "digest": digest,
             "restored": rows.RESTORED,
+            "skipped": rows.SKIPPED,
+            "sharp_reason": routing.SHARP,
+            "sharpest": settings.skip_if_sharper_than,
+            "all": settings.restore_all,
             "lost": list(rows.CAPTION_LOST),
-            "transient": list(rows.TRANSIENT),
+            "transient": [*rows.TRANSIENT, *([rows.DAMAGED] if settings.accept_damaged else [])],
         },
     )
     connection.execute(_KNOWN)

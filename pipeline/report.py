@@ -12,8 +12,8 @@ from pipeline.storage import Store
 from supir_core.presets import Preset
 
 _SUMMARY = """
-    select preset_digest, status, coalesce(error_code, '') as code, count(*) as photos,
-           count(duplicate_of) as duplicates,
+    select preset_digest, status, coalesce(error_code, skip_reason, '') as code, count(*) as photos,
+           count(*) filter (len(review) > 0) as to_review, count(duplicate_of) as duplicates,
            count(*) filter (list_has_any([split_part(warning, ':', 1) for warning in warnings], {lost})) as lost,
            sum(if(duplicate_of is null, coalesce(width, 0)::double * coalesce(height, 0), 0)) / 1e6 as megapixels,
            min(photo_id) as example
@@ -32,6 +32,8 @@ class Summary:
     duplicates: int  # of these, the latter
     lost_captions: int  # of the restored ones, those whose caption was lost to an outage
     failed: int
+    skipped: dict[str, int]  # photos that are left as they are, by reason
+    review: int  # restored photos that people should look at
     megapixels: float  # of the restored pictures
     reasons: dict[str, int]  # failed photos by error code
     examples: dict[str, str]  # one photo_id per error code
@@ -46,7 +48,9 @@ def summarize(store: Store, manifest: Manifest, presets: Sequence[Preset]) -> Su
         found = index.query(store, sql, manifest=manifest.photos).to_pylist()
     done = [row for row in found if row["status"] == rows.RESTORED]
     failed = [row for row in found if row["status"] == rows.FAILED]
-    reasons, examples = Counter[str](), dict[str, str]()
+    reasons, examples, skipped = Counter[str](), dict[str, str](), Counter[str]()
+    for row in found:
+        skipped[row["code"]] += row["photos"] if row["status"] == rows.SKIPPED else 0
     for row in failed:
         reasons[row["code"]] += row["photos"]
         examples.setdefault(row["code"], row["example"])
@@ -55,6 +59,8 @@ def summarize(store: Store, manifest: Manifest, presets: Sequence[Preset]) -> Su
         duplicates=sum(row["duplicates"] for row in done),
         lost_captions=sum(row["lost"] for row in done),
         failed=sum(row["photos"] for row in failed),
+        skipped=dict(+skipped),
+        review=sum(row["to_review"] for row in done),
         megapixels=sum(row["megapixels"] for row in done),
         reasons=dict(reasons.most_common()),
         examples=examples,

@@ -19,10 +19,10 @@ import pyarrow as pa
 import ray
 import torch
 
-from pipeline import claims, commit, duplicates, replacing, rows
+from pipeline import claims, commit, duplicates, replacing, routing, rows
 from pipeline.attempts import Standing
 from pipeline.looks import Look, LookMaker, PhotoRestorer, failure
-from pipeline.photos.decode import check_name
+from pipeline.photos.header import check_name
 from pipeline.rows import Row
 from pipeline.safeguard import Safeguard
 from pipeline.settings import RunSettings
@@ -124,7 +124,10 @@ class RestoreStage:
             same["caption"] = photo["edited"]
         if any(found.get(name) != value for name, value in same.items()):
             return False
-        failed_in_passing = found["status"] == rows.FAILED and found["error_code"] in rows.TRANSIENT
+        passing = (*rows.TRANSIENT, *([rows.DAMAGED] if settings.accept_damaged else []))
+        if found["status"] == rows.SKIPPED and not routing.still_skipped(found, settings):
+            return False
+        failed_in_passing = found["status"] == rows.FAILED and found["error_code"] in passing
         again = settings.redo or failed_in_passing or (settings.retry_failed and found["status"] == rows.FAILED)
         if again and found["run"] != settings.run:
             return False

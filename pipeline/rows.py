@@ -8,10 +8,14 @@ import pyarrow as pa
 
 RESTORED = "restored"
 FAILED = "failed"
+SKIPPED = "skipped"
+"""Left as it is, for the reason in `skip_reason`."""
 LEFT = "left"
 """Not begun, as the run is being ended; such a row stands in no index."""
 TRANSIENT = ("denied", "out-of-memory", "storage", "worker-crashed")
 """Error codes of failures that may not come again: the next run tries such photos once more."""
+DAMAGED = "damaged"
+"""The error code of photos that `--accept-damaged` restores all the same."""
 
 PROMPT = "prompt"
 """The `caption_source` of a photo whose caption is all that the networks read."""
@@ -40,10 +44,19 @@ MANIFEST = pa.schema(
     ]
 )
 
+EVIDENCE = pa.struct(
+    [
+        (name, pa.float64())
+        for name in (
+            "de_mean", "de_block", "bias_l", "bias_a", "bias_b", "shift_px", "sharpness_ratio", "noise_ratio",
+        )
+    ]
+)  # fmt: skip
+
 INDEX = pa.schema(
     [
         ("photo_id", pa.string()),
-        ("status", pa.string()),  # restored or failed
+        ("status", pa.string()),  # restored, failed or skipped
         ("error_code", pa.string()),  # null unless failed
         ("error_message", pa.string()),
         ("warnings", pa.list_(pa.string())),
@@ -60,7 +73,8 @@ INDEX = pa.schema(
         ("path", pa.string()),  # the photo's place below the folders of looks, as in rows.MANIFEST
         ("image", pa.string()),  # relative to the output; null unless restored
         ("duplicate_of", pa.string()),  # the photo_id whose picture `image` is; null if it is the photo's own
-        ("format", pa.string()),
+        ("format", pa.string()),  # as asked for: with `keep`, `image` ends in the photo's own
+        ("bits", pa.int32()),  # of the result, per sample
         ("width", pa.int32()),  # of the result, pixels
         ("height", pa.int32()),
         ("bytes", pa.int64()),
@@ -74,10 +88,20 @@ INDEX = pa.schema(
         ("source_version", pa.string()),
         ("source_format", pa.string()),
         ("source_mode", pa.string()),
+        ("source_bits", pa.int32()),  # per sample
+        ("source_pages", pa.int32()),  # of which the first is restored
+        ("source_whole", pa.float64()),  # share of its rows before the first damage; null if it was never decoded
         ("source_width", pa.int32()),
         ("source_height", pa.int32()),
         ("source_bytes", pa.int64()),
         ("source_sha256", pa.string()),
+        ("source_sharpness", pa.float64()),  # variance of the Laplacian of its luma
+        ("skip_reason", pa.string()),  # null unless skipped
+        ("review", pa.list_(pa.string())),  # why people should look at the result; empty if nothing speaks for it
+        ("evidence", EVIDENCE),  # how far the result has moved from the photo: fidelity.Evidence
+        ("seed", pa.int64()),
+        ("document_id", pa.string()),  # of the result, as its XMP has it
+        ("libraries", pa.string()),  # that made the result, with their versions
         ("fetch_s", pa.float64()),
         ("restore_s", pa.float64()),  # waiting for the networks and using them
         ("commit_s", pa.float64()),

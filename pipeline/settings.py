@@ -26,7 +26,11 @@ class RunSettings:
     captioning: Captioning
     model: str  # a model directory or `demo`
     model_digest: str
-    format: str
+    format: str  # a key of encode.FORMATS, or `keep`
+    quality: int | None  # of JPEG and WebP; None: the format's own
+    accept_damaged: bool  # restore what is there of damaged photos
+    restore_all: bool  # also bilevel pages and photos that are larger than their result would be
+    skip_if_sharper_than: float | None  # leave photos alone whose sharpness exceeds this
     limit: int | None  # restore at most this many photos
     only: str | None  # a text file with the ids of the photos to look at, one per line
     shard: str | None  # `i/n`: only every n-th photo or so, by the hash of its id

@@ -14,16 +14,30 @@ CAPTION_SIDE_PX = 512  # the short side of the pictures that the published syste
 def to_tensor(pixels: np.ndarray, height: int, width: int) -> Tensor:
     """Resize bicubically, with antialiasing, to what the networks see.
 
+    The levels stay levels on the way, of 8 or 16 bits: what overshoots is clipped, as published.
+
     Args:
-        pixels: (H, W, 3) uint8.
+        pixels: (H, W, 3) uint8 or uint16.
         height: of the result.
         width: of the result.
 
     Returns:
         (1, 3, height, width) float32 in [-1, 1].
     """
-    resized = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
-    return torch.from_numpy(resized.astype(np.float32) / 255 * 2 - 1).permute(2, 0, 1)[None].contiguous()
+    resized = _resized(pixels, height, width)
+    top = np.iinfo(resized.dtype).max
+    return torch.from_numpy(resized.astype(np.float32) / top * 2 - 1).permute(2, 0, 1)[None].contiguous()
+
+
+def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W, 3) -> (height, width, 3); Pillow has 16 bits of one channel at a time."""
+    if pixels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+    out = np.empty((height, width, 3), np.uint16)
+    for channel in range(3):
+        plane = Image.fromarray(np.ascontiguousarray(pixels[..., channel]))
+        out[..., channel] = np.asarray(plane.resize((width, height), Image.Resampling.BICUBIC))
+    return out
 
 
 def shrunk(pixels: np.ndarray, short_side_px: int = CAPTION_SIDE_PX) -> np.ndarray:

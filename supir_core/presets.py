@@ -102,6 +102,19 @@ class Color:
 
 
 @dataclass(frozen=True)
+class Review:
+    """Beyond what a result is marked for people to look at; no part of the look."""
+
+    de_mean: float = within(0, 100)  # mean CIEDE2000 against the photo
+    de_block: float = within(0, 100)  # of the worst block of 16 pixels
+    bias: float = within(0, 100)  # mean difference in L*, a* or b*
+    shift_px: float = within(0, 100)
+    sharpness_min: float = within(0)  # ratio of the result's sharpness to the enlarged photo's
+    sharpness_max: float = within(0)
+    noise_max: float = within(0)  # ratio of the result's noise to the photo's
+
+
+@dataclass(frozen=True)
 class Preset:
     """Everything that decides what a restored picture looks like."""
 
@@ -116,11 +129,12 @@ class Preset:
     text: Text
     tile: Tile
     color: Color
+    review: Review
 
     @cached_property
     def digest(self) -> str:
-        """12 hex digits that change when the look does; name and purpose do not count."""
-        look = {key: value for key, value in asdict(self).items() if key not in ("name", "purpose")}
+        """12 hex digits that change when the look does; name, purpose and review do not count."""
+        look = {key: value for key, value in asdict(self).items() if key not in ("name", "purpose", "review")}
         look["pull"] = {"tau_r": self.pull.tau_r}
         canonical = json.dumps(look, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]

@@ -53,7 +53,7 @@ class Photo:
     """One photo and the look it is to get."""
 
     key: str  # the sha256 of its file; with the preset's seed: all of its randomness
-    pixels: np.ndarray  # (H, W, 3) uint8, sRGB, upright; the same array in each look of a photo
+    pixels: np.ndarray  # (H, W, 3) uint8 or uint16, sRGB, upright; the same array in each look of a photo
     preset: Preset
     caption: str = ""
     tile_captions: tuple[str, ...] = ()  # instead of it: one per window of `caption_windows`

@@ -9,13 +9,12 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
-
 from pipeline import rows
 from pipeline.captions.captioning import COLUMN, DESCRIBE, EMBEDDED, ENDPOINT, NONE, SIDECAR, VLM, Captioning
 from pipeline.manifest import caption_paths, read_caption
-from pipeline.photos.decode import check_name, decode
+from pipeline.photos.decode import Decoded, decode, to_8_bits
 from pipeline.photos.embedded import description
+from pipeline.photos.header import check_name
 from pipeline.ranges import open_ranges
 from pipeline.rows import Row
 from pipeline.storage import split_uri
@@ -64,9 +63,9 @@ class Subject:
         """Of its file."""
         return hashlib.sha256(self.data).hexdigest()
 
-    def pixels(self) -> np.ndarray:
-        """(H, W, 3) uint8, decoded anew each time: several photos wait for a model at once, and they may be large."""
-        return decode(self.data).pixels
+    def decoded(self) -> Decoded:
+        """Its pixels, decoded anew each time: several photos wait for a model at once, and they may be large."""
+        return decode(self.data, accept_damaged=True)  # whether it is restored is not decided here
 
 
 class CaptionFinder:
@@ -121,7 +120,7 @@ class CaptionFinder:
         from supir_core.describe import describe  # noqa: PLC0415  # brings torch
 
         with self._risk(subject.photo):
-            return Found(describe(subject.pixels()))
+            return Found(describe(to_8_bits(subject.decoded().pixels)))
 
 
 def sidecar(photo: Row) -> str:

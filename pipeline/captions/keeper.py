@@ -8,12 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
+from pipeline import routing
 from pipeline.captions import cache
 from pipeline.captions.cache import Written
 from pipeline.captions.finder import Found, Subject
 from pipeline.captions.writers import Writer
 from pipeline.duplicates import OneAtATime
 from pipeline.limits import check_size
+from pipeline.photos.decode import to_8_bits
+from pipeline.photos.evidence import sharpness
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
 from pipeline.watch import Clock
@@ -64,9 +67,12 @@ class CaptionKeeper:
 
     def _read(self, subject: Subject) -> np.ndarray:
         """Its pixels, if it is going to be restored."""
-        pixels = subject.pixels()
-        check_size(planned(self._settings.preset.size, *pixels.shape[:2]), self._settings)
-        return pixels
+        decoded = subject.decoded()
+        size = planned(self._settings.preset.size, decoded.height, decoded.width)
+        check_size(size, decoded.format, self._settings)
+        if reason := routing.skipped(decoded.header, size, sharpness(decoded.pixels), self._settings):
+            raise routing.as_refusal(reason)
+        return to_8_bits(decoded.pixels)
 
     def _keep(self, sha256: str, written: Written) -> None:
         try:

@@ -1,44 +1,48 @@
-"""Photo files -> upright 8-bit sRGB arrays, and what is needed to write the result in kind."""
+"""Photo files -> upright 16-bit sRGB arrays, and what is needed to write the result in kind.
+
+libvips decodes, as strictly as it can; Pillow decodes what libvips cannot. A file of which a part is missing or wrong
+is `damaged`: a diffusion model would invent that part.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from supir_core.errors import PhotoError, SupirError
+from pipeline.photos.damage import END_OF_JPEG, DamagedPhotoError, damage, has_data_left, whole_rows
+from pipeline.photos.header import Header, opened, read_header, tiff_compression
+from pipeline.photos.srgb import PROFILE, PROFILE_IGNORED, Colours, upright_srgb
+from pipeline.photos.vips import libvips
+from supir_core.errors import PhotoError
 
-# What Pillow may try: raster photos only (EPS, for one, would start an interpreter).
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "AVIF")
-EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif")
-# Photos too, but not to be read here. Raw files hold a small preview that would decode as if it were the photo.
-RAW_EXTENSIONS = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
-OTHER_EXTENSIONS = (".heic", ".heif", ".jxl")
-PHOTO_EXTENSIONS = EXTENSIONS + RAW_EXTENSIONS + OTHER_EXTENSIONS
-
-MIN_SIDE_PX = 16
-MAX_PIXELS = 500_000_000
-HEAD_BYTES = 2**16  # of a file: where its bits per sample stand, if not in a directory
-DNG_VERSION_TAG = 50706
-BITS_PER_SAMPLE_TAG = 258
+_UNPACKED_BY_VIPS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 50001)  # TIFF's numbers of compressions
+_PLAIN_MODES = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
+_PILLOW_ALONE = ("BMP", "HEIF", "JPEG2000")
+_JPEG = ("JPEG", "MPO")
 
 
 @dataclass(frozen=True)
 class Decoded:
     """One photo, upright."""
 
-    pixels: np.ndarray  # (H, W, 3) uint8, sRGB
-    alpha: np.ndarray | None  # (H, W) uint8
-    grey: bool  # the file has no colour, nor shall the result
+    pixels: np.ndarray  # (H, W, 3) uint16, sRGB
+    alpha: np.ndarray | None  # (H, W) uint16
+    grey: bool  # the photo has no colour, nor shall the result
     format: str  # Pillow's name
     mode: str  # Pillow's name
+    bits: int  # per sample, in the file
+    pages: int  # of which this is the first
+    whole: float | None  # the share of rows before the first damage; None: nobody knows where it is
     warnings: list[str]
+
+    @property
+    def header(self) -> Header:
+        """What its file says of itself, upright."""
+        return Header(self.height, self.width, self.format, self.mode, self.bits)
 
     @property
     def height(self) -> int:
@@ -51,126 +55,139 @@ class Decoded:
         return int(self.pixels.shape[1])
 
 
-def decode(data: bytes) -> Decoded:
+def decode(data: bytes, *, accept_damaged: bool = False) -> Decoded:
     """Decode the bytes of a photo file; the content decides the format, whatever the file's name.
 
-    Raises:
-        PhotoError: `empty`, `not-an-image`, `truncated`, `corrupt`, `too-small`, `too-large`, `raw-photo` or
-            `unsupported-depth`.
-    """
-    with _opened(io.BytesIO(data), data) as image:
-        return _decoded(image, _bits(image, data))
-
-
-class Header(NamedTuple):
-    """What a photo file says of itself; the sides may be those of the photo lying on its side."""
-
-    height: int
-    width: int
-    format: str  # Pillow's name
-
-
-def read_header(file: Any) -> Header:
-    """The header of a photo in a binary file, of which only the parts that it takes are read; no pixels.
-
-    WebP and AVIF files are read in full.
+    Args:
+        data: the file.
+        accept_damaged: give what can be decoded of a damaged photo, with the warning `damaged`.
 
     Raises:
-        PhotoError: as `decode`, for what can be seen without the pixels.
+        DamagedPhotoError: a part of it is missing or wrong (`damaged`).
+        PhotoError: as `read_header`, or `corrupt`, `out-of-memory`.
     """
-    head = file.read(HEAD_BYTES)
-    file.seek(0)
-    with _opened(file, head) as image:
-        return Header(image.height, image.width, image.format or "")
+    header = read_header(io.BytesIO(data))
+    warnings: list[str] = []
+    with opened(io.BytesIO(data), data[: 2**16]) as image:
+        pages = int(getattr(image, "n_frames", 1)) if image is not None else 1
+        colours = _whole(data, header, image, warnings)
+    whole: float | None = 1.0
+    if colours is None:
+        rows = whole_rows(data)
+        whole = rows if rows < 1 else None
+        if not accept_damaged:
+            _leniently(data, [])  # which must be able to give something
+            raise DamagedPhotoError(whole)
+        warnings.append(f"damaged: {damage(whole)}")
+        colours = _leniently(data, warnings)
+    if pages > 1:
+        warnings.append("first-page-only")
+    return Decoded(*colours, header.format, header.mode, header.bits, pages, whole, [*dict.fromkeys(warnings)])
 
 
-@contextmanager
-def _opened(file: Any, head: bytes) -> Iterator[Image.Image]:
-    """The image in a file, if it is one that we decode; what goes wrong with it then becomes a PhotoError, too."""
-    if not head:
-        raise PhotoError("the file is empty", code="empty")
-    Image.init()  # naming formats needs their plug-ins
-    Image.MAX_IMAGE_PIXELS = None  # our own limit below refuses what is absurd and takes large scans
+def to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """Uint16 as uint8, rounded: what was 8 bits once is so again."""
+    rounded = pixels // 257
+    rounded += pixels - rounded * 257 > 128
+    return rounded.astype(np.uint8)
+
+
+def _whole(data: bytes, header: Header, image: Image.Image | None, warnings: list[str]) -> Colours | None:
+    """The photo, if all of it is there; None if it is damaged."""
+    packing = tiff_compression(io.BytesIO(data)) if header.format == "TIFF" else 1
+    if header.format in _PILLOW_ALONE or packing not in _UNPACKED_BY_VIPS:
+        return _by_pillow(data, header, image, warnings)
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            _check(image, head)
-            yield image
-    except SupirError:
-        raise
-    except UnidentifiedImageError as error:
-        raise PhotoError("not an image in a known format", code="not-an-image") from error
-    except MemoryError as error:
-        raise PhotoError("decoding needs more memory than there is", code="out-of-memory") from error
-    except Exception as error:  # decoders raise nearly anything on damaged files
-        code = "truncated" if "truncated" in str(error).lower() else "corrupt"
-        raise PhotoError(f"cannot be decoded: {error}", code=code) from error
+        strict = libvips().Image.new_from_buffer(data, "", access="sequential", fail_on="warning")
+    except libvips().Error:  # of what lies before the pixels: metadata, mostly
+        return _complained_of(data, header, image, warnings)
+    if image is not None and image.info.get("icc_profile") and not strict.get_typeof(PROFILE):
+        warnings.append(PROFILE_IGNORED)  # by libpng
+    try:
+        colours = upright_srgb(strict, warnings)
+    except libvips().Error:
+        return _mended(data, header, warnings)
+    if header.format not in _JPEG:
+        return colours
+    return colours if whole_rows(data) == 1 and not has_data_left(data) else _mended(data, header, warnings)
 
 
-def check_name(name: str) -> None:
-    """Refuse by its extension what cannot be decoded rightly.
-
-    Raises:
-        PhotoError: `raw-photo` or `unsupported-format`.
-    """
-    extension = PurePosixPath(name).suffix.lower()
-    if extension in RAW_EXTENSIONS:
-        raise PhotoError("a camera's raw file; develop it to TIFF or JPEG first", code="raw-photo")
-    if extension in OTHER_EXTENSIONS:
-        raise PhotoError(f"{extension} files are not read yet; convert it to TIFF or PNG", code="unsupported-format")
+def _by_vips(data: bytes, fail_on: str, warnings: list[str]) -> Colours:
+    image = libvips().Image.new_from_buffer(data, "", access="sequential", fail_on=fail_on)
+    return upright_srgb(image, warnings)
 
 
-def _check(image: Image.Image, head: bytes) -> None:
-    width, height = image.size
-    if min(width, height) < MIN_SIDE_PX:
-        raise PhotoError(f"{width}x{height} is too small; the short side must have {MIN_SIDE_PX} px", code="too-small")
-    if width * height > MAX_PIXELS:
-        raise PhotoError(f"{width}x{height} exceeds {MAX_PIXELS // 10**6} megapixels", code="too-large")
-    tags = getattr(image, "tag_v2", {})
-    if DNG_VERSION_TAG in tags:
-        raise PhotoError("a camera's raw file; develop it to TIFF or JPEG first", code="raw-photo")
-    bits = _bits(image, head)
-    if (bits > 8 and len(image.getbands()) > 1) or image.mode == "F":
-        # Pillow would return 8 bits of them without a word, and for one TIFF layout garbage.
-        raise PhotoError(f"{bits} bits per channel in colour are not supported yet", code="unsupported-depth")
-
-
-def _bits(image: Image.Image, head: bytes) -> int:
-    """Bits per sample in the file, which Pillow's mode does not tell."""
-    if image.format == "TIFF":
-        return int(max(image.tag_v2.get(BITS_PER_SAMPLE_TAG, (1,))))  # type: ignore[attr-defined]
-    if image.format == "PNG":
-        return head[24]  # IHDR's bit depth
-    if image.format == "JPEG2000":
-        return (head[head.find(b"\xff\x4f\xff\x51") + 40] & 127) + 1  # SIZ's first component
-    if image.format == "AVIF":
-        return 10 if head[head.find(b"av1C") + 6] & 0x40 else 8  # the configuration's high_bitdepth
-    return 8
-
-
-def _decoded(image: Image.Image, bits: int) -> Decoded:
+def _by_pillow(data: bytes, header: Header, image: Image.Image | None, warnings: list[str]) -> Colours:
+    if image is None:
+        raise PhotoError("a TIFF file with a rare compression; write it as plain or LZW", code="unsupported-format")
+    if header.bits > 8 and len(image.getbands()) > 1:
+        if header.format == "HEIF":
+            return _deep_heif(data, warnings)
+        what = f"{header.bits} bits per channel in a file of which only 8 can be read"
+        raise PhotoError(what, hint="convert it to plain TIFF", code="unsupported-depth")
     image.load()
-    warnings = ["first-page-only"] if getattr(image, "n_frames", 1) > 1 else []
-    format_, mode = image.format or "", image.mode
+    return upright_srgb(_from_pillow(image), warnings)
+
+
+def _complained_of(data: bytes, header: Header, image: Image.Image | None, warnings: list[str]) -> Colours | None:
+    """A photo whose head libvips complains about: Pillow has the last word on that, but not on the pixels' depth."""
+    if image is None:
+        return None
+    try:
+        colours = _by_pillow(data, header, image, warnings)
+    except (PhotoError, MemoryError):
+        raise
+    except Exception:
+        return None
+    warnings.append("decoder-complained")
+    return colours
+
+
+def _mended(data: bytes, header: Header, warnings: list[str]) -> Colours | None:
+    """A JPEG that lacks its last two bytes, and nothing else."""
+    if header.format not in _JPEG or data.endswith(END_OF_JPEG):
+        return None
+    ended = data + END_OF_JPEG
+    if whole_rows(ended) < 1:
+        return None
+    colours = _by_vips(ended, "warning", warnings)
+    warnings.append("end-missing")
+    return colours
+
+
+def _from_pillow(image: Image.Image) -> Any:
+    """Pillow's pixels, upright, as a pyvips image with their profile."""
     upright = ImageOps.exif_transpose(image)
-    alpha = None
-    if upright.has_transparency_data:
-        upright = upright.convert("RGBA")
-        alpha = np.asarray(upright.getchannel("A"))
-    grey = mode in ("1", "L", "LA") or mode.startswith("I")
-    if mode.startswith("I"):  # deep grey: Pillow's own conversion clips it to white
-        values = np.asarray(upright).astype(np.int64) >> max(0, bits - 8)
-        upright = Image.fromarray(values.clip(0, 255).astype(np.uint8))
-    return Decoded(np.asarray(_to_srgb(upright, warnings)), alpha, grey, format_, mode, warnings)
-
-
-def _to_srgb(image: Image.Image, warnings: list[str]) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    rgb = image.convert("RGB") if image.mode not in ("RGB", "CMYK", "L") else image
+    profile = upright.info.get("icc_profile")
+    if upright.mode.startswith("I"):
+        values = np.asarray(upright).astype(np.int64).clip(0, 65535).astype(np.uint16)
+        return libvips().Image.new_from_array(values).copy(interpretation="grey16")
+    if upright.mode == "F":
+        return libvips().Image.new_from_array(np.asarray(upright)).copy(interpretation="b-w")
+    if upright.mode not in _PLAIN_MODES:
+        plain = "L" if upright.mode == "1" else "RGBA" if upright.has_transparency_data else "RGB"
+        upright, profile = upright.convert(plain), profile if upright.mode == "P" else None
+    out = libvips().Image.new_from_array(np.asarray(upright))
+    out = out.copy(interpretation=_PLAIN_MODES[upright.mode])
     if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(rgb, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            return converted if converted is not None else rgb.convert("RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            warnings.append("colour-profile-ignored")
-    return rgb.convert("RGB")
+        out.set_type(libvips().GValue.blob_type, PROFILE, profile)
+    return out
+
+
+def _deep_heif(data: bytes, warnings: list[str]) -> Colours:
+    """HEIC of 10 or 12 bits: Pillow's plug-in turns it upright by itself."""
+    import pillow_heif  # noqa: PLC0415  # there only with the extra
+
+    heif = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+    values = np.asarray(heif)
+    image = libvips().Image.new_from_array(np.ascontiguousarray(values)).copy(interpretation="rgb16")
+    if heif.info.get("icc_profile"):
+        image.set_type(libvips().GValue.blob_type, PROFILE, heif.info["icc_profile"])
+    return upright_srgb(image, warnings)
+
+
+def _leniently(data: bytes, warnings: list[str]) -> Colours:
+    try:
+        return _by_vips(data, "none", warnings)
+    except libvips().Error as error:
+        raise PhotoError(f"cannot be decoded: {str(error).strip().splitlines()[-1]}", code="corrupt") from error

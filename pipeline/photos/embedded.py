@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
-from pipeline.photos.decode import FORMATS
+from pipeline.photos.header import FORMATS
 
 IPTC_CAPTION = (2, 120)
 IPTC_CHARACTER_SET = (1, 90)

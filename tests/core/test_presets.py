@@ -24,6 +24,14 @@ control = { start = 1.0, end = 1.0 }
 text = { positive = "sharp", negative = "blurry" }
 tile = { mode = "planned", size_lat = 16, stride_lat = 8 }
 color = { fix = "wavelet" }
+[review]
+de_mean = 2.5
+de_block = 10
+bias = 1.5
+shift_px = 0.5
+sharpness_min = 0.5
+sharpness_max = 30
+noise_max = 2
 """
 
 

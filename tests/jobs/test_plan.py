@@ -26,7 +26,7 @@ from tests.pipeline.test_index import EPOCH
 PHOTOS = {
     **{f"scans/{n}.jpg": jpeg(n, 64, 128) for n in range(6)},
     "page.jpg": "<html>",
-    "phone.heic": "x",
+    "phone.jxl": "x",
     "camera.nef": "x",
     "notes.md": "",
 }
@@ -65,7 +65,7 @@ def test_before_the_first_run(words: list[Any], tmp_path: Path) -> None:
     assert "to do 9; 0 done before" in text
     assert re.search(r"\.jpg 7 7 \d+\.\d kB", text), "small files are no 0.0 MB"
     assert "refused 1, raw-photo: a camera's raw file" in text
-    assert "refused 1, unsupported-format: .heic files are not read yet; convert it to TIFF or PNG; such as" in text
+    assert "refused 1, unsupported-format: .jxl files are not read yet; convert it to TIFF or PNG; such as" in text
     assert "refused 1, not-an-image: not an image in a known format; such as page.jpg" in text
     assert "from the headers of 7 of 7 photos: all of them" in text
     assert "0 to 0.5 MP 100.0% ####" in text

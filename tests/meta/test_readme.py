@@ -84,7 +84,7 @@ def all_codes() -> set[str]:
 
 
 def test_codes_are_found() -> None:
-    expected = {"empty", "truncated", "corrupt", "worker-crashed", "internal-error", "out-of-memory", "not-found"}
+    expected = {"empty", "damaged", "corrupt", "worker-crashed", "internal-error", "out-of-memory", "not-found"}
     assert expected <= all_codes()
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", code) for code in all_codes())
 

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.manifest import read_manifest
+from pipeline.photos.decode import to_8_bits
 from pipeline.settings import RunSettings
 from pipeline.storage import split_uri
 from supir_core.errors import StorageError, WeightsError
@@ -121,5 +122,5 @@ def _ids(source: str) -> dict[str, str]:
 def enlarged(photo: Photo) -> Tensor:
     """(1, 3, height, width) in [-1, 1]."""
     size = plan_photo(photo)
-    image = Image.fromarray(photo.pixels).resize((size.width, size.height), Image.Resampling.BICUBIC)
+    image = Image.fromarray(to_8_bits(photo.pixels)).resize((size.width, size.height), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import random
 import warnings
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pipeline.photos.decode import Decoded, decode
+from pipeline.photos.damage import DamagedPhotoError
+from pipeline.photos.decode import Decoded, decode, to_8_bits
 from supir_core.errors import PhotoError
 from tests.pipeline import photographs
 from tests.pipeline.photographs import BAD, encoded, jpeg, picture
@@ -19,12 +21,13 @@ from tests.pipeline.photographs import BAD, encoded, jpeg, picture
 CODES = {
     "empty",
     "not-an-image",
-    "truncated",
+    "damaged",
     "corrupt",
     "too-small",
     "too-large",
     "raw-photo",
     "unsupported-depth",
+    "unsupported-format",
     "out-of-memory",
 }
 
@@ -33,7 +36,7 @@ def distance(decoded: Decoded, expected: Image.Image) -> int:
     """Worst difference of any 8-bit value."""
     wanted = np.asarray(expected.convert("RGB")).astype(int)
     assert decoded.pixels.shape == wanted.shape
-    return int(np.abs(decoded.pixels.astype(int) - wanted).max())
+    return int(np.abs(to_8_bits(decoded.pixels).astype(int) - wanted).max())
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -54,7 +57,7 @@ def test_formats(format_name: str) -> None:
     decoded = decode(encoded(picture(64, 48), format_name))
     assert decoded.format == format_name
     assert (decoded.height, decoded.width) == (64, 48)
-    assert decoded.pixels.dtype == np.uint8
+    assert decoded.pixels.dtype == np.uint16
     assert distance(decoded, picture(64, 48)) < 40
     assert decoded.alpha is None and not decoded.grey and decoded.warnings == []
 
@@ -130,7 +133,7 @@ def test_modes(image: Image.Image, format_name: str, grey: bool, alpha: bool) ->
 def test_alpha_comes_along() -> None:
     decoded = decode(encoded(with_alpha(picture(32, 32)), "PNG"))
     assert decoded.alpha is not None
-    assert (decoded.alpha == np.asarray(ALPHA)).all()
+    assert (to_8_bits(decoded.alpha) == np.asarray(ALPHA)).all()
     assert distance(decoded, picture(32, 32)) == 0, "colours under transparent pixels stay"
 
 
@@ -138,7 +141,7 @@ def test_a_palette_with_transparency_has_alpha() -> None:
     image = picture(32, 32).quantize(8)
     decoded = decode(encoded(image, "PNG", transparency=0))
     assert decoded.alpha is not None
-    assert set(np.unique(decoded.alpha)) == {0, 255}
+    assert set(np.unique(decoded.alpha)) == {0, 65535}
 
 
 def test_sixteen_bits_of_grey_keep_their_range() -> None:
@@ -146,8 +149,7 @@ def test_sixteen_bits_of_grey_keep_their_range() -> None:
     for format_name in ("PNG", "TIFF"):
         decoded = decode(encoded(Image.fromarray(np.tile(ramp, (32, 1))), format_name))
         assert decoded.grey
-        assert decoded.pixels[0, 0, 0] == 0 and decoded.pixels[0, -1, 0] == 255
-        assert (np.diff(decoded.pixels[0, :, 0].astype(int)) > 0).all()
+        assert (decoded.pixels == ramp[None, :, None]).all()
 
 
 def test_sixteen_bits_of_grey_with_a_transparent_level() -> None:
@@ -157,10 +159,72 @@ def test_sixteen_bits_of_grey_with_a_transparent_level() -> None:
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
-def test_sixteen_bits_of_colour_are_refused_not_cut(colour_type: int, channels: int) -> None:
-    with pytest.raises(PhotoError) as error:
-        decode(photographs.png_16_bit(colour_type, channels))
-    assert error.value.code == "unsupported-depth"
+def test_sixteen_bits_of_colour_stay_sixteen(colour_type: int, channels: int) -> None:
+    decoded = decode(photographs.png_16_bit(colour_type, channels))
+    ramp = np.arange(32) * 2000
+    assert decoded.bits == 16
+    assert (decoded.pixels == ramp[None, :, None]).all()
+    assert decoded.alpha is None if channels == 3 else (decoded.alpha == ramp).all()
+
+
+def test_a_tiff_of_sixteen_bits_of_colour() -> None:
+    decoded = decode(photographs.tiff_16_bit_rgb())
+    assert (decoded.bits, np.unique(decoded.pixels).tolist()) == (16, [1, 30000, 65535])
+
+
+def test_sixteen_bits_to_eight_are_rounded() -> None:
+    levels = np.arange(65536, dtype=np.uint16)
+    assert (to_8_bits(levels) == np.rint(levels / 257)).all()
+
+
+def test_a_damaged_photo_is_given_only_when_asked_for() -> None:
+    data = jpeg(1, 200, 200)
+    half = data[: len(data) // 2]
+    with pytest.raises(DamagedPhotoError) as error:
+        decode(half)
+    assert 0.1 < error.value.whole < 0.9
+    again = pickle.loads(pickle.dumps(error.value))
+    assert (again.whole, again.code, str(again)) == (error.value.whole, "damaged", str(error.value))
+    decoded = decode(half, accept_damaged=True)
+    rows = int(decoded.whole * 200)
+    assert decoded.warnings == [f"damaged: {decoded.whole:.0%} of its rows are whole, the rest is missing or wrong"]
+    assert (decoded.pixels[:rows] == decode(data).pixels[:rows]).all()
+
+
+def test_a_photo_without_its_last_bytes_is_whole() -> None:
+    decoded = decode(jpeg(1, 200, 200)[:-2])
+    assert (decoded.whole, decoded.warnings) == (1.0, ["end-missing"])
+    assert (decoded.pixels == decode(jpeg(1, 200, 200)).pixels).all()
+
+
+def test_flipped_bits_within_the_picture_are_damage() -> None:
+    """Decoders carry on, mostly without a word, with half a picture of the wrong colours."""
+    good = encoded(Image.effect_noise((400, 400), 60), quality=90)
+    for seed in range(12):
+        data = bytearray(good)
+        data[len(data) // 2 : len(data) // 2 + 60] = random.Random(seed).randbytes(60)
+        with pytest.raises(DamagedPhotoError):
+            decode(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"restart_marker_blocks": 4}]
+)
+def test_whole_jpegs_are_not_called_damaged(options: dict[str, Any]) -> None:
+    for seed, quality in enumerate((30, 75, 95, 100)):
+        noise = Image.effect_noise((160 + 7 * seed, 90 + seed), 20 * seed).convert("RGB" if seed % 2 else "L")
+        data = encoded(noise, quality=quality, **options)
+        for padded in (data, data + bytes(1000), data[:-2] + b"\xff" * 9 + data[-2:], data + data):
+            assert decode(padded).warnings == []
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_rows_that_are_missing_at_the_end_are_missed(subsampling: int) -> None:
+    data = encoded(Image.effect_noise((96, 96), 60).convert("RGB"), quality=90, subsampling=subsampling)
+    for cut in (20, 200, len(data) // 3):
+        with pytest.raises(DamagedPhotoError) as error:
+            decode(data[: -cut - 2] + data[-2:])
+        assert error.value.whole is not None and error.value.whole < 1
 
 
 def _profile_with_red_and_blue_swapped() -> bytes:
@@ -235,7 +299,7 @@ def test_damage_never_raises_anything_but_a_photo_error(kind: str) -> None:
                 assert error.code in CODES
                 raised += 1
             else:
-                assert decoded.pixels.ndim == 3 and decoded.pixels.dtype == np.uint8
+                assert decoded.pixels.ndim == 3 and decoded.pixels.dtype == np.uint16
     assert raised > 0
 
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.photos.encode import EXTENSIONS, FORMATS, check_fits, encode
+from pipeline.photos.decode import decode
+from pipeline.photos.encode import EXTENSIONS, FORMATS, bits_of, check_fits, extension_of, format_of
+from pipeline.photos.encode import encode as photo_encode
 from supir_core.errors import PhotoError
 from tests.pipeline.photographs import picture
 
 PIXELS = np.asarray(picture(48, 80))
-ALPHA = np.linspace(0, 255, 24 * 40).reshape(24, 40).astype(np.uint8)
+IMAGE = np.ascontiguousarray(PIXELS.transpose(2, 0, 1)).astype(np.float32) / 127.5 - 1
+ALPHA = np.linspace(0, 65535, 24 * 40).reshape(24, 40).astype(np.uint16)
+
+
+def encode(*args: Any, **options: Any) -> bytes:
+    return photo_encode(*args, **options).getvalue()
 
 
 def read(data: bytes) -> Image.Image:
@@ -24,7 +32,7 @@ def read(data: bytes) -> Image.Image:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_format_holds_the_picture(name: str) -> None:
-    image = read(encode(PIXELS, name))
+    image = read(encode(IMAGE, name))
     assert image.format == FORMATS[name].pillow_name
     assert (image.size, image.mode) == ((80, 48), "RGB")
     worst = np.abs(np.asarray(image).astype(int) - PIXELS).max()
@@ -33,7 +41,7 @@ def test_each_format_holds_the_picture(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_grey_stays_grey(name: str) -> None:
-    image = read(encode(PIXELS, name, grey=True))
+    image = read(encode(IMAGE, name, grey=True))
     if name == "webp":  # has no grey of its own
         channels = np.asarray(image.convert("RGB")).astype(int)
         assert np.abs(channels[..., 0] - channels[..., 2]).max() <= 2
@@ -43,7 +51,7 @@ def test_grey_stays_grey(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "grey", "mode"), [("png", False, "RGBA"), ("png", True, "LA"), ("tiff", True, "LA")])
 def test_alpha_comes_back_at_the_size_of_the_picture(name: str, grey: bool, mode: str) -> None:
-    image = read(encode(PIXELS, name, grey=grey, alpha=ALPHA))
+    image = read(encode(IMAGE, name, grey=grey, alpha=ALPHA))
     assert (image.size, image.mode) == ((80, 48), mode)
     alpha = np.asarray(image.getchannel("A"))
     assert alpha[0, 0] < 5 and alpha[-1, -1] > 250
@@ -51,16 +59,16 @@ def test_alpha_comes_back_at_the_size_of_the_picture(name: str, grey: bool, mode
 
 @pytest.mark.parametrize("name", ["webp", "tiff"])
 def test_alpha_in_the_other_formats(name: str) -> None:
-    assert read(encode(PIXELS, name, alpha=ALPHA)).mode == "RGBA"
+    assert read(encode(IMAGE, name, alpha=ALPHA)).mode == "RGBA"
 
 
 def test_jpeg_drops_alpha() -> None:
-    assert read(encode(PIXELS, "jpeg", alpha=ALPHA)).mode == "RGB"
+    assert read(encode(IMAGE, "jpeg", alpha=ALPHA)).mode == "RGB"
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_same_picture_is_the_same_bytes(name: str) -> None:
-    assert encode(PIXELS, name, alpha=ALPHA) == encode(PIXELS.copy(), name, alpha=ALPHA.copy())
+    assert encode(IMAGE, name, alpha=ALPHA) == encode(IMAGE.copy(), name, alpha=ALPHA.copy())
 
 
 def test_a_picture_too_large_for_its_format_is_refused_before_it_is_computed() -> None:
@@ -74,3 +82,42 @@ def test_a_picture_too_large_for_its_format_is_refused_before_it_is_computed() -
 def test_every_extension_names_a_format() -> None:
     assert set(EXTENSIONS.values()) == set(FORMATS)
     assert all(EXTENSIONS[chosen.extension] == name for name, chosen in FORMATS.items())
+
+
+@pytest.mark.parametrize("name", ["png", "tiff"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_sixteen_bits_are_rounded_once(name: str, grey: bool) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-1.1, 1.1, (3, 40, 50)).astype(np.float32)
+    if grey:
+        image[1:] = image[0]
+    decoded = decode(encode(image, name, bits=16, grey=grey))
+    exact = np.rint(image.clip(-1, 1).astype(np.float64) * 32767.5 + 32767.5).transpose(1, 2, 0)
+    assert (decoded.bits, decoded.grey) == (16, grey)
+    assert np.abs(decoded.pixels - exact).max() <= 1
+
+
+def test_sixteen_bits_of_alpha() -> None:
+    decoded = decode(encode(IMAGE, "tiff", bits=16, alpha=ALPHA))
+    assert decoded.alpha is not None and len(np.unique(decoded.alpha)) > 256
+
+
+def test_quality_is_a_choice() -> None:
+    sizes = [len(encode(IMAGE, "jpeg", quality=quality)) for quality in (50, 95, 100)]
+    assert sizes == sorted(sizes) and len(set(sizes)) == 3
+    assert encode(IMAGE, "jpeg") == encode(IMAGE, "jpeg", quality=95)
+    assert len(encode(IMAGE, "webp", quality=30)) < len(encode(IMAGE, "webp"))
+
+
+def test_each_photo_can_keep_its_format() -> None:
+    kept = {"JPEG": "jpeg", "MPO": "jpeg", "TIFF": "tiff", "WEBP": "webp", "PNG": "png", "GIF": "png", "HEIF": "png"}
+    assert {source: format_of("keep", source) for source in kept} == kept
+    assert format_of("tiff", "JPEG") == "tiff"
+    assert extension_of("keep", "TIFF") == "tif"
+    assert len(extension_of("keep", None)) == max(len(chosen.extension) for chosen in FORMATS.values())
+
+
+def test_depth_follows_the_photo_where_the_format_can() -> None:
+    depths = {(name, bits): bits_of(name, bits) for name in FORMATS for bits in (1, 8, 10, 16)}
+    deep = {key for key, bits in depths.items() if bits == 16}
+    assert deep == {("png", 10), ("png", 16), ("tiff", 10), ("tiff", 16)}

@@ -36,28 +36,26 @@ def manifest(setting: RunSettings, files: dict[str, bytes | str]) -> TableFile:
 
 
 def test_photos_by_format(setting: RunSettings) -> None:
-    photos = manifest(
-        setting, {"a.jpg": "12", "b.c/B.JPG": "345", "b.tif": "", "c.heic": "x", "d.NEF": "x", "n.md": ""}
-    )
+    photos = manifest(setting, {"a.jpg": "12", "b.c/B.JPG": "345", "b.tif": "", "c.jxl": "x", "d.NEF": "x", "n.md": ""})
     found = {kind.extension: kind for kind in estimate.formats(photos)}
     assert {extension: (kind.photos, kind.bytes) for extension, kind in found.items()} == {
         ".jpg": (2, 5),
         ".tif": (1, 0),
-        ".heic": (1, 1),
+        ".jxl": (1, 1),
         ".nef": (1, 1),
     }
     refused = {extension: kind.refusal.code for extension, kind in found.items() if kind.refusal}
-    assert refused == {".heic": "unsupported-format", ".nef": "raw-photo"}
+    assert refused == {".jxl": "unsupported-format", ".nef": "raw-photo"}
 
 
 def test_a_sample_is_random_and_the_same_each_time(setting: RunSettings) -> None:
-    photos = manifest(setting, {f"{n:03d}.{'heic' if n % 2 else 'jpg'}": "x" for n in range(200)})
-    ids = estimate.sample(photos, [".heic"], 10).read()["photo_id"].to_pylist()
-    assert estimate.sample(photos, [".heic"], 10).read()["photo_id"].to_pylist() == ids
+    photos = manifest(setting, {f"{n:03d}.{'jxl' if n % 2 else 'jpg'}": "x" for n in range(200)})
+    ids = estimate.sample(photos, [".jxl"], 10).read()["photo_id"].to_pylist()
+    assert estimate.sample(photos, [".jxl"], 10).read()["photo_id"].to_pylist() == ids
     assert len(set(ids)) == 10 and all(name.endswith(".jpg") for name in ids)
     assert max(ids) > "100" and ids != sorted(ids), "not the first ones"
-    assert estimate.sample(photos, [".heic"], 5).read()["photo_id"].to_pylist() == ids[:5], "a larger one has it all"
-    assert estimate.sample(photos, [".heic"], None).num_rows == 100
+    assert estimate.sample(photos, [".jxl"], 5).read()["photo_id"].to_pylist() == ids[:5], "a larger one has it all"
+    assert estimate.sample(photos, [".jxl"], None).num_rows == 100
 
 
 def test_a_survey_adds_up_sizes_and_refusals(setting: RunSettings) -> None:

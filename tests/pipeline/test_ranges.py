@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.photos.decode import read_header
+from pipeline.photos.header import read_header
 from pipeline.ranges import BLOCK_BYTES, open_ranges
 from pipeline.storage import Store
 from supir_core.errors import PhotoError, StorageError
@@ -84,7 +84,7 @@ def test_a_directory_at_the_end_of_a_file_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_refused_by_its_header(tmp_path: Path, name: str) -> None:
     code, data = BAD[name]
-    if code == "truncated":  # which only the pixels tell
+    if code == "damaged":  # which only the pixels tell
         assert measure(tmp_path, data)[0] == (200, 200)
         return
     with pytest.raises(PhotoError) as error:

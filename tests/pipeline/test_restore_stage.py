@@ -19,14 +19,16 @@ from pipeline.attempts import MAX_ATTEMPTS, start_attempts
 from pipeline.caption_stage import CaptionStage
 from pipeline.captions.writers import load_writers
 from pipeline.manifest import read_manifest
+from pipeline.photos.decode import decode
 from pipeline.restore_stage import LoadRestorer, RestoreStage
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.storage import Store
+from supir_core.presets import load_preset
 from supir_core.restorer import Photo, Restored, Restorer
-from tests.pipeline.photographs import encoded, jpeg, picture, put
+from tests.pipeline.photographs import encoded, jpeg, picture, put, tiff_16_bit_rgb
 from tests.pipeline.pretend import Pretend
-from tests.pipeline.runs import plan_for, settings_for, view
+from tests.pipeline.runs import TINY, plan_for, settings_for, view
 
 
 @pytest.fixture
@@ -178,9 +180,9 @@ def test_what_is_done_can_be_done_again(tmp_path: Path, attempts: Any) -> None:
 
 
 def test_photos_that_cannot_be_read_say_why(tmp_path: Path, attempts: Any) -> None:
-    put(tmp_path / "in", {"a.HEIC": b"x", "b.nef": b"x", "c.png": encoded_alpha()})
+    put(tmp_path / "in", {"a.JXL": b"x", "b.nef": b"x", "c.png": encoded_alpha()})
     found = finished(settings_for(tmp_path / "in", tmp_path / "out", format="jpeg"), attempts)
-    assert codes(found) == {"a.HEIC": "unsupported-format", "b.nef": "raw-photo", "c.png": None}
+    assert codes(found) == {"a.JXL": "unsupported-format", "b.nef": "raw-photo", "c.png": None}
     assert found["c.png"]["warnings"] == ["alpha-dropped"]
 
 
@@ -350,3 +352,51 @@ def test_a_photo_does_not_fail_because_its_run_was_killed(tmp_path: Path, attemp
     with pytest.raises(ray.exceptions.RayError):
         finished(settings, attempts, Fatal())
     assert not list((tmp_path / "out").rglob("*.json")), "no record, so that the next run begins it"
+
+
+def test_some_photos_are_left_as_they_are(tmp_path: Path, attempts: Any) -> None:
+    """Pages of one bit, what is larger than its result would be, what is sharp; until asked for otherwise."""
+    noise = Image.effect_noise((64, 64), 80).convert("RGB")
+    page = encoded(picture(64, 64).convert("1"), "TIFF")
+    put(tmp_path / "in", {"page.tif": page, "large.jpg": jpeg(1, 100, 120), "sharp.png": encoded(noise, "PNG")})
+    put(tmp_path / "in", {"small.jpg": jpeg(2, 40, 40)})
+    preset = load_preset("demo", [*TINY, "size.short_side_px=96"])
+    orders = Pretend(tmp_path / "journal")
+    settings = settings_for(tmp_path / "in", tmp_path / "out", presets=(preset,), skip_if_sharper_than=1000.0)
+    found = finished(settings, attempts, orders)
+    assert {key: (row["status"], row["skip_reason"]) for key, row in found.items()} == {
+        "large.jpg": (rows.SKIPPED, "large-enough"),
+        "page.tif": (rows.SKIPPED, "bilevel"),
+        "sharp.png": (rows.SKIPPED, "sharp-enough"),
+        "small.jpg": (rows.RESTORED, None),
+    }
+    assert set(orders.begun()) == {"small.jpg"} and found["page.tif"]["image"] is None
+    again = settings_for(tmp_path / "in", tmp_path / "out", presets=(preset,), restore_all=True)
+    assert {row["status"] for row in finished(again, attempts, orders).values()} == {rows.RESTORED}
+
+
+def test_results_are_in_kind_with_a_record_of_how_they_came_about(tmp_path: Path, attempts: Any) -> None:
+    """Depth and format are the photo's, and the record says all that it takes to make the result again."""
+    half = jpeg(3, 200, 200)[:-2000]
+    put(tmp_path / "in", {"a.tif": tiff_16_bit_rgb(64), "b.webp": encoded(picture(), "WEBP"), "half.jpg": half})
+    settings = settings_for(tmp_path / "in", tmp_path / "out", format="keep", accept_damaged=True)
+    found = finished(settings, attempts)
+    made = {key: (row["image"].rpartition(".")[2], row["bits"], row["source_bits"]) for key, row in found.items()}
+    assert made == {"a.tif": ("tif", 16, 16), "b.webp": ("webp", 8, 8), "half.jpg": ("jpg", 8, 8)}
+    assert found["half.jpg"]["source_whole"] < 1 and found["half.jpg"]["warnings"][0].startswith("damaged: ")
+    result = decode((tmp_path / "out" / found["a.tif"]["image"]).read_bytes())
+    assert np.abs(result.pixels.astype(int) - [1, 30000, 65535]).max() <= 257, "the pretended networks know 8 bits"
+    record = commit.find(Store(settings.output), settings.preset.folder, "a.tif", "a.tif")
+    assert record is not None
+    for name in ("source_sha256", "sha256", "preset_digest", "model_digest", "seed", "caption_source", "libraries"):
+        assert record[name] not in (None, ""), name
+    assert record["evidence"]["de_mean"] < 1 and record["review"] == []
+    assert record["document_id"].encode() in (tmp_path / "out" / record["image"]).read_bytes()
+
+
+def test_damaged_photos_fail_until_they_are_accepted(tmp_path: Path, attempts: Any) -> None:
+    put(tmp_path / "in", {"half.jpg": jpeg(3, 200, 200)[:-2000], "fine.jpg": jpeg(1)})
+    first = finished(settings_for(tmp_path / "in", tmp_path / "out"), attempts)["half.jpg"]
+    assert (first["error_code"], first["status"]) == ("damaged", rows.FAILED) and 0 < first["source_whole"] < 1
+    again = settings_for(tmp_path / "in", tmp_path / "out", accept_damaged=True)
+    assert {row["status"] for row in finished(again, attempts).values()} == {rows.RESTORED}

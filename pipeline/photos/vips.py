@@ -1,0 +1,24 @@
+"""libvips as this project uses it: no untrusted loaders, no cache, one thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import lru_cache
+from typing import Any
+
+
+@lru_cache(1)
+def libvips() -> Any:
+    """The module pyvips, set up when it is first asked for: a command that decodes nothing does not load it.
+
+    One thread, as workers are what runs in parallel; loaders that libvips itself does not trust with strange files
+    (ImageMagick's, for one) are off; and a worker that has seen a million photos keeps none of them.
+    """
+    os.environ.setdefault("VIPS_CONCURRENCY", "1")  # libvips reads it when it is loaded
+    import pyvips  # noqa: PLC0415
+
+    logging.getLogger("pyvips").setLevel(logging.CRITICAL)  # what it has to say becomes rows' warnings
+    pyvips.block_untrusted_set(True)
+    pyvips.cache_set_max(0)
+    return pyvips
