@@ -94,7 +94,7 @@ def plan() -> None:
         model_digest="bench", format="png", limit=None, only=None, shard=None, retry_failed=False,
         retry_captions=False, redo=False, max_megapixels=1, photo_timeout_s=None, address=None,
         workers=None, gpus_per_worker=None, photos_per_batch=1,
-        tile_batch=1, device=None, dtype=None, compiled=False, allow_download=False,
+        tile_batch=1, device=None, dtype=None, compiled=False, allow_download=False, allow_uris=(), log_format="text",
     )  # fmt: skip
     start = time.monotonic()
     planned = make_plan(Manifest(TableFile(rows.MANIFEST, folder / "manifest.parquet"), {}, {}), settings)

@@ -50,6 +50,7 @@ def held(
     interrupt: Callable[[], None],
     renew_s: float = RENEW_S,
     stale_s: float = STALE_S,
+    wait_s: float = 0.0,
 ) -> Iterator[None]:
     """Hold the lease of the settings' look and shard.
 
@@ -59,6 +60,7 @@ def held(
         interrupt: raises KeyboardInterrupt in the main thread; called if another run has taken the lease over.
         renew_s: between two renewals.
         stale_s: without a renewal, after which another run takes the lease over.
+        wait_s: for a run that holds it to end, or to be stale.
 
     Raises:
         InputError: another run holds it or that of another number of shards (`run-active`), or has taken it over as
@@ -66,7 +68,7 @@ def held(
         StorageError: the output cannot be read or written.
     """
     lease = _Lease(store, settings, interrupt, renew_s, stale_s)
-    lease.take()
+    _take(lease, wait_s, renew_s)
     renewer = threading.Thread(target=lease.keep, name="lease", daemon=True)
     renewer.start()
     try:
@@ -80,6 +82,17 @@ def held(
         lease.check()
         raise
     lease.check()
+
+
+def _take(lease: _Lease, wait_s: float, every_s: float) -> None:
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            return lease.take()
+        except InputError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(min(every_s, max(0.0, end - time.monotonic())))
 
 
 class _Lease:

@@ -20,20 +20,23 @@ import pyarrow as pa
 import ray
 import torch
 
-from pipeline import claims, commit, duplicates, replacing, rows
+from pipeline import claims, commit, duplicates, logs, metrics, model_cache, replacing, rows
 from pipeline.attempts import Standing
 from pipeline.limits import check_size
 from pipeline.networks import SharedNetworks
 from pipeline.photos.decode import check_name, decode
 from pipeline.photos.encode import encode, encoding_warnings
+from pipeline.release import check as check_release
 from pipeline.rows import Row
 from pipeline.safeguard import Safeguard
 from pipeline.settings import RunSettings
-from pipeline.storage import Store, split_uri
+from pipeline.sources import opened
+from pipeline.storage import Store
 from pipeline.watch import Clock
 from supir_core import __version__
 from supir_core.errors import PhotoError, SupirError
 from supir_core.image import to_uint8
+from supir_core.models import check_safetensors
 from supir_core.presets import derive
 from supir_core.restorer import Photo, Restored, Restorer, plan_photo
 
@@ -59,6 +62,9 @@ LoadRestorer = Callable[[RunSettings], PhotoRestorer]
 
 def load_restorer(settings: RunSettings) -> PhotoRestorer:
     """The restorer that a run's settings ask for."""
+    settings = model_cache.at_hand(settings)
+    if settings.address is not None:
+        check_safetensors(settings.model)
     return Restorer.load(
         settings.model,
         device=settings.device,
@@ -76,21 +82,29 @@ class RestoreStage:
         threads: of the processor, for networks that run on it.
         attempts: a handle of an `Attempts` actor.
         load: builds the resident restorer.
+        release: the driver's.
     """
 
-    def __init__(self, settings: dict[str, Any], threads: int, attempts: Any, load: LoadRestorer):
-        self._settings = RunSettings.from_dict(settings)
+    def __init__(self, settings: dict[str, Any], threads: int, attempts: Any, load: LoadRestorer, release: str):
         torch.set_num_threads(threads)
         self._refusal: SupirError | None = None
         try:
+            check_release(release, socket.gethostname())
+            self._settings = RunSettings.from_dict(settings)
+            logs.set_up(self._settings.log_format, self._settings.run)
             restorer = load(self._settings)
         except SupirError as error:
             ray.get(attempts.refuse.remote(error))
             self._refusal = error
             return
         self._networks = SharedNetworks[Photo, Picture](
-            lambda photos: [_picture(result) for result in restorer.restore(photos)], self._settings.photos_per_batch
+            lambda photos: [_picture(result) for result in restorer.restore(photos)],
+            self._settings.photos_per_batch,
+            lambda photos, seconds: metrics.batch_ended(
+                self._settings.run, photos / self._settings.photos_per_batch, seconds
+            ),
         )
+        metrics.worker_began(self._settings.run)
         self._output, self._look = Store(self._settings.output), self._settings.preset.folder
         self._works = duplicates.OneAtATime()
         self._guard = Safeguard(attempts, self._settings)
@@ -99,7 +113,11 @@ class RestoreStage:
         """One finished row per photo, whatever happens to it."""
         if self._refusal:  # Ray would print one that is raised by a constructor, and try again
             raise self._refusal
-        return rows.table([self._row(photo) for photo in photos.to_pylist()], rows.INDEX)
+        finished = []
+        for photo in photos.to_pylist():
+            with logs.about(photo["photo_id"]):
+                finished.append(self._row(photo))
+        return rows.table(finished, rows.INDEX)
 
     def _row(self, photo: Row) -> Row:
         photo_id = photo["photo_id"]
@@ -116,6 +134,10 @@ class RestoreStage:
         with self._guard.over(photo_id) as clock:
             row = self._finished(photo, standing, clock)
         self._guard.end(photo_id)
+        metrics.photo_ended(standing.deaths)
+        log.info(
+            "%s in %.2f s", row["error_code"] if row["status"] == rows.FAILED else row["status"], row["seconds"] or 0.0
+        )
         return row
 
     def _stands(self, photo: Row, found: Row) -> bool:
@@ -201,7 +223,7 @@ class RestoreStage:
     def _fetched(self, photo: Row, row: Row) -> bytes:
         """The photo's file; fills in what is learnt on the way."""
         start = time.monotonic()
-        store, name = split_uri(photo["uri"])
+        store, name = opened(photo["uri"], self._settings)
         check_name(name)
         data = store.read(name)
         row |= {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}
@@ -228,7 +250,7 @@ class RestoreStage:
         row["fetch_s"] += time.monotonic() - start
         start = time.monotonic()
         pixels, warnings = self._networks(subject, clock)
-        row["restore_s"] = time.monotonic() - start
+        row |= {"restore_s": time.monotonic() - start, "networks_s": clock.networks_s}
         row["warnings"] += warnings + encoding_warnings(self._settings.format, decoded.alpha)
         row["height"], row["width"] = pixels.shape[:2]
         return encode(pixels, self._settings.format, grey=decoded.grey, alpha=decoded.alpha)

@@ -73,6 +73,7 @@ INDEX = pa.schema(
         ("source_sha256", pa.string()),
         ("fetch_s", pa.float64()),
         ("restore_s", pa.float64()),  # waiting for the networks and using them
+        ("networks_s", pa.float64()),  # its share of the time in which they worked; all photos' add up to it
         ("commit_s", pa.float64()),
         ("seconds", pa.float64()),  # all of it
         ("worker", pa.string()),  # host:pid

@@ -43,6 +43,8 @@ class RunSettings:
     dtype: str | None
     compiled: bool  # UNet and control branch through torch.compile
     allow_download: bool  # of a captioning model that is not there
+    allow_uris: tuple[str, ...]  # prefixes of what a list may name; none: see `pipeline/sources.py`
+    log_format: str  # text or json
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
