@@ -76,7 +76,7 @@ class Cluster:
                 code="address",
             )
         self.address = found.rstrip("/")
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)  # it tells of every upload
         with self._explained():
             os.environ["RAY_API_SERVER_ADDRESS"] = self.address  # Ray prefers RAY_ADDRESS to what it is given
             self._client = JobSubmissionClient(self.address)

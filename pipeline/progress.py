@@ -118,8 +118,8 @@ class ProgressKeeper:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.progress.state == RUNNING and kind is not None:
-            self.progress.state = INTERRUPTED if issubclass(kind, KeyboardInterrupt) else BROKEN
+        if self.progress.state == RUNNING:  # `ended` was not reached; without an error where what was begun is finished
+            self.progress.state = INTERRUPTED if kind is None or issubclass(kind, KeyboardInterrupt) else BROKEN
         self._over.set()
         self._thread.join(timeout=3 * self._every_s)  # it may wait for a store or a cluster that is down
         self._write()

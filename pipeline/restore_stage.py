@@ -135,9 +135,7 @@ class RestoreStage:
             row = self._finished(photo, standing, clock)
         self._guard.end(photo_id)
         metrics.photo_ended(standing.deaths)
-        log.info(
-            "%s in %.2f s", row["error_code"] if row["status"] == rows.FAILED else row["status"], row["seconds"] or 0.0
-        )
+        log.info("%s in %.2f s", row.get("error_code") or row["status"], row.get("seconds") or 0.0)
         return row
 
     def _stands(self, photo: Row, found: Row) -> bool:

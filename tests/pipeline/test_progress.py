@@ -51,6 +51,14 @@ def test_rows_add_up_and_are_there_while_the_run_goes_on(tmp_path: Path) -> None
     assert found is not None and found.state == progress.FINISHED
 
 
+def test_a_run_that_leaves_photos_without_an_error_is_interrupted(tmp_path: Path) -> None:
+    store = begin(tmp_path, "run-1")
+    with keeper(store):
+        pass
+    found = progress.read(store, "run-1")
+    assert found is not None and found.state == progress.INTERRUPTED
+
+
 @pytest.mark.parametrize(("error", "state"), [(KeyboardInterrupt, "interrupted"), (RuntimeError, "broken")])
 def test_how_a_run_ended_is_said(tmp_path: Path, error: type[BaseException], state: str) -> None:
     store = begin(tmp_path, "run-1")
