@@ -60,7 +60,7 @@ class RunSettings:
         """The settings that `to_dict` wrote."""
         known = {key: value for key, value in values.items() if key != "preset_digest"}
         look, words = presets.parse(values["preset"]), captioning.parse(values["captioning"])
-        return cls(**{**known, "preset": look, "captioning": words})
+        return cls(**{**known, "preset": look, "captioning": words, "allow_uris": tuple(values["allow_uris"])})
 
     def save(self, store: Store, **more: Any) -> None:
         """Write `runs/<run>/run.json`, with more facts if given."""

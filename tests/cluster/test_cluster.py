@@ -19,6 +19,8 @@ from tests.jobs.command import REPOSITORY, supir
 from tests.pipeline.photographs import jpeg
 from tests.s3.gateway import Gateway
 
+pytestmark = pytest.mark.slow  # minutes, and several machines' worth of processes
+
 PHOTOS = 24
 STEPS = 40  # a photo takes about a second
 

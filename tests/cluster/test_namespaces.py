@@ -16,6 +16,8 @@ from tests.cluster.nodes import nodes
 from tests.jobs.command import supir
 from tests.s3.gateway import Gateway
 
+pytestmark = pytest.mark.slow  # minutes, and several machines' worth of processes
+
 PHOTOS = 16
 STEPS = 40
 
