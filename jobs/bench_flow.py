@@ -149,10 +149,10 @@ def drive() -> None:
     os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"GPU": gpus})  # numbers to its scheduler
     settings = RunSettings(
         run=f"bench-{orders['shard'][0]}", input=str(folder / "in"), output=str(folder / "out"),
-        preset=load_preset("demo", ["size.min_size_px=64"]), captioning=Captioning(), model="demo",
+        presets=(load_preset("demo", ["size.min_size_px=64"]),), captioning=Captioning(), model="demo",
         model_digest="bench", format="png", limit=None, only=None, shard=orders["shard"], retry_failed=False,
-        retry_captions=False, redo=False, max_megapixels=1, photo_timeout_s=None, address=None, workers=gpus,
-        gpus_per_worker=1.0, photos_per_batch=1, tile_batch=1, device="cpu", dtype=None,
+        retry_captions=False, redo=False, latents="none", max_megapixels=1, photo_timeout_s=None, address=None,
+        workers=gpus, gpus_per_worker=1.0, photos_per_batch=1, tile_batch=1, device="cpu", dtype=None,
         compiled=False, allow_download=False, allow_uris=(), log_format="text",
     )  # fmt: skip
     todo = make_plan(read_manifest(settings.input), settings).todo

@@ -29,7 +29,8 @@ PARTS = 100
 _MANIFEST = """
     copy (select {photo} as photo_id, 's3://archive/' || photo_id as uri, photo_id as path, md5(i::varchar) as
                  source_version, 1000000 + i as source_bytes, null::varchar as caption, '' as sidecar,
-                 null::varchar as prompt, null::varchar as preset, null::varchar as edited
+                 null::varchar as prompt, null::varchar as preset, null::varchar as edited,
+                 null::varchar[] as looks
           from range({rows}) numbers(i)) to '{file}' (format parquet, compression zstd, row_group_size 100000)
 """
 _INDEX = """
@@ -90,9 +91,9 @@ def plan() -> None:
     """In the process of its own: plan over the folder in `sys.argv`, and print what it took."""
     folder = Path(sys.argv[1])
     settings = RunSettings(
-        run="bench", input="", output=str(folder), preset=load_preset("demo"), captioning=Captioning(), model="",
+        run="bench", input="", output=str(folder), presets=(load_preset("demo"),), captioning=Captioning(), model="",
         model_digest="bench", format="png", limit=None, only=None, shard=None, retry_failed=False,
-        retry_captions=False, redo=False, max_megapixels=1, photo_timeout_s=None, address=None,
+        retry_captions=False, redo=False, latents="none", max_megapixels=1, photo_timeout_s=None, address=None,
         workers=None, gpus_per_worker=None, photos_per_batch=1,
         tile_batch=1, device=None, dtype=None, compiled=False, allow_download=False, allow_uris=(), log_format="text",
     )  # fmt: skip

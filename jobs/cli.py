@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import cli_index, cli_jobs, exits
+from jobs import cli_index, cli_jobs, cli_looks, cli_presets, exits
 from jobs.cli_bench import bench_app
 from jobs.options import (
     AllowDownload,
@@ -16,6 +16,7 @@ from jobs.options import (
     Device,
     Dtype,
     Json,
+    KeepLatents,
     LogFormat,
     LogStyle,
     Model,
@@ -23,9 +24,11 @@ from jobs.options import (
     PackedDtype,
     PhotoTimeout,
     Preset,
+    Presets,
     ProgressStyle,
     Settings,
     Shard,
+    Sweep,
     plain,
     takes_options_of,
 )
@@ -40,10 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-presets_app = typer.Typer(
-    help="Presets: what a restored picture looks like.", no_args_is_help=True, rich_markup_mode=None
-)
-app.add_typer(presets_app, name="presets")
+app.add_typer(cli_presets.app, name="presets")
 weights_app = typer.Typer(
     help="Files of weights: what they are, and packing them into one model.",
     no_args_is_help=True,
@@ -80,8 +80,9 @@ def run(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FOLDER|URI", help="Where pictures, records and the index go.")
     ],
-    preset: Preset = None,
+    presets: Presets = None,
     settings: Settings = None,
+    sweep: Sweep = None,
     model: Model = "demo",
     format_: Annotated[OutputFormat, typer.Option("--format", help="File format of the results.")] = OutputFormat.png,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N photos, by path.")] = None,
@@ -100,6 +101,7 @@ def run(
     redo: Annotated[
         bool, typer.Option("--redo", help="Restore every photo of the input again, also what is done.")
     ] = False,
+    keep_latents: KeepLatents = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Restore workers. Default: one per GPU, or one on the processor.")
     ] = None,
@@ -126,6 +128,8 @@ def run(
 
     The same command again does only what is left; after a crash it goes on where it stopped. Ctrl-C (or SIGTERM)
     finishes the photos that have been begun and ends the run; a second one ends it at once.
+
+    Several looks in one pass: --preset repeated, or --sweep; the index gets a row per photo and look.
 
     Example: supir run --input scans --output restored --preset faithful --model weights
     """
@@ -213,26 +217,9 @@ app.command()(cli_jobs.status)
 app.add_typer(cli_index.app, name="index")
 app.command()(cli_index.runs)
 app.command()(cli_index.captions)
-
-
-@presets_app.command("list")
-def presets_list(json_: Json = False) -> None:
-    """The shipped presets."""
-    from jobs import presets as command
-
-    _finish(lambda: command.show_all(json_))
-
-
-@presets_app.command("show")
-def presets_show(
-    name: Annotated[str, typer.Argument(help="A shipped preset or a .toml file.")],
-    settings: Settings = None,
-    json_: Json = False,
-) -> None:
-    """One preset, with changes applied, as TOML."""
-    from jobs import presets as command
-
-    _finish(lambda: command.show(name, tuple(settings or ()), json_))
+app.command()(takes_options_of(run, *cli_looks.NOT_OF_REPROCESS)(cli_looks.reprocess))
+app.command()(cli_looks.compare)
+app.command()(cli_looks.select)
 
 
 @weights_app.command("check")

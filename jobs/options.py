@@ -69,12 +69,29 @@ class NetworkSizes(StrEnum):
     full = "full"
 
 
-Preset = Annotated[
-    str | None,
+_PRESET = (
+    "A shipped preset (see: supir presets list) or a .toml file. Default: demo with the demo model, else faithful."
+)
+Preset = Annotated[str | None, typer.Option("--preset", help=_PRESET)]
+Presets = Annotated[
+    list[str] | None,
+    typer.Option("--preset", help=_PRESET + " Repeatable: every photo is fetched, captioned and cleaned once for all."),
+]
+Sweep = Annotated[
+    list[str] | None,
     typer.Option(
-        "--preset",
-        help="A shipped preset (see: supir presets list) or a .toml file. Default: demo with the demo model, "
-        "else faithful.",
+        "--sweep",
+        metavar="KEY=VALUE,VALUE...",
+        help="A look for each value, in one pass: --sweep pull.tau_r=0.5,1,2,4,off, from the strongest pull to none. "
+        "Repeatable: then a look for each combination.",
+    ),
+]
+KeepLatents = Annotated[
+    bool,
+    typer.Option(
+        "--keep-latents",
+        help="Keep what stage 1 computes of every photo in the output, 0.75 MB per megapixel that the networks see "
+        "(half of it in bfloat16): supir reprocess then makes other looks without it.",
     ),
 ]
 Settings = Annotated[

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from jobs.looks import described, look_facts
 from jobs.progress import counting
 from jobs.run import Request, build_settings, check_captioner, left_to_others
 from pipeline import estimate
@@ -33,7 +34,7 @@ def plan(request: Request, sample: str, megapixels_per_s: float | None, as_json:
     if not settings.allow_download:  # else what is missing will be fetched, by the run
         check_captioner(settings, allow_download=False, ask=False)
     with Console(stderr=True).status("reading the input and the index"):
-        manifest = read_manifest(settings.input, settings.limit, settings.preset.name, settings.only)
+        manifest = read_manifest(settings.input, settings.limit, settings.preset_names, settings.only)
         made = make_plan(manifest, settings)
         manifest = of_shard(manifest, settings.shard)
         left = estimate.formats(made.todo)
@@ -44,7 +45,7 @@ def plan(request: Request, sample: str, megapixels_per_s: float | None, as_json:
         survey = estimate.survey(chosen, settings, on_read)
     facts = {
         "input": settings.input,
-        "photos": manifest.photos.num_rows,
+        "photos": manifest.num_photos,
         "ignored": manifest.ignored,
         "other_presets": manifest.others,
         "done_before": made.done_before,
@@ -52,11 +53,13 @@ def plan(request: Request, sample: str, megapixels_per_s: float | None, as_json:
         "captions_lost": made.lost_captions,
         "failed_before": made.failed_before,
         "todo": made.todo.num_rows,
+        "pictures": made.pictures,
         "formats": _formats(estimate.formats(manifest.photos), left),
         **_sampled(survey, by_name, made.todo.num_rows),
         **_time(survey, made.todo.num_rows - sum(kind.photos for kind in by_name), rate, settings),
         "preset": settings.preset.name,
         "preset_digest": settings.preset.digest,
+        "looks": [look_facts(preset) for preset in settings.presets],
         "notice": models.notice(settings.model),
     }
     if as_json:
@@ -128,8 +131,11 @@ def _lines(facts: dict[str, Any], settings: RunSettings) -> list[str]:
     lines = [
         f"input     {facts['input']}: {facts['photos']} photos" + (f"; ignored: {ignored}" if ignored else ""),
         f"captions  {', '.join(settings.captioning.sources)}",
-        f"look      {settings.preset.folder}, model {settings.model}, {settings.format}",
-        f"to do     {facts['todo']}; {facts['done_before']} done before"
+        *(f"look      {described(preset)}" for preset in settings.presets if len(settings.presets) > 1),
+        f"look      {settings.preset.folder}, model {settings.model}, {settings.format}"
+        if len(settings.presets) == 1
+        else f"model     {settings.model}, {settings.format}",
+        f"to do     {_todo(facts)}; {facts['done_before']} done before"
         + (lost if facts["captions_lost"] else "")
         + (failed if facts["failed_before"] else ""),
         "",
@@ -143,6 +149,11 @@ def _lines(facts: dict[str, Any], settings: RunSettings) -> list[str]:
     if not facts["todo"]:
         return lines
     return [*lines, "", *_histogram(facts), "", *_refused(facts), *_hours(facts, settings)]
+
+
+def _todo(facts: dict[str, Any]) -> str:
+    several = len(facts["looks"]) > 1
+    return f"{facts['todo']} photos, {facts['pictures']} pictures" if several else str(facts["todo"])
 
 
 def _histogram(facts: dict[str, Any]) -> list[str]:

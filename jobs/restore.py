@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jobs.run import choose_preset
+from jobs.looks import choose_preset
 from pipeline.captions import captioning
 from pipeline.captions.finder import CaptionFinder
 from pipeline.photos.decode import check_name, decode

@@ -8,30 +8,29 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from jobs import exits
+from jobs.looks import choose_looks, described, look_facts
 from jobs.progress import RunProgress
 from pipeline import logs, model_cache, report
 from pipeline.captions import captioning
-from pipeline.captions.captioning import ENDPOINT, VLM
+from pipeline.captions.captioning import ENDPOINT, VLM, Captioning
 from pipeline.lease import STALE_S, held
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.plan import Plan, make_plan, of_shard
-from pipeline.settings import RunSettings, parse_shard
+from pipeline.settings import RunSettings, check_together, parse_shard
 from pipeline.stopping import Stop
 from pipeline.storage import Store
 from supir_core import models
 from supir_core.caption_model import caption_directory
 from supir_core.errors import InputError
-from supir_core.presets import Preset, load_preset
 
 SUBMISSION_VARIABLE = "SUPIR_SUBMISSION"
 """The environment variable in which `supir submit` tells a run its submission's id, for `run.json`."""
@@ -45,8 +44,9 @@ class Request:
 
     input: str
     output: str
-    preset: str | None
+    presets: tuple[str, ...]
     changes: tuple[str, ...]
+    sweep: tuple[str, ...]
     model: str
     format: str
     limit: int | None
@@ -55,6 +55,7 @@ class Request:
     retry_failed: bool
     retry_captions: bool
     redo: bool
+    keep_latents: bool
     workers: int | None
     gpus_per_worker: float | None
     photos_per_batch: int
@@ -72,11 +73,8 @@ class Request:
     @classmethod
     def of(cls, options: dict[str, Any]) -> Request:
         """What the options of `supir run` ask for; others are passed over."""
-        asked = {
-            **options,
-            "changes": tuple(options["settings"] or ()),
-            "allow_uris": tuple(options["allow_uris"] or ()),
-        }
+        lists = {"presets": "presets", "changes": "settings", "sweep": "sweep", "allow_uris": "allow_uris"}
+        asked = {**options, **{name: tuple(options[option] or ()) for name, option in lists.items()}}
         return cls(**{field.name: asked[field.name] for field in fields(cls)})
 
 
@@ -92,10 +90,23 @@ def run(request: Request, progress_style: str, as_json: bool) -> int:
     store, stop = Store(settings.output), Stop()
     with stop.listening():
         with console.status("reading the input"):
-            manifest = read_manifest(settings.input, settings.limit, settings.preset.name, settings.only)
-        submitted = SUBMISSION_VARIABLE in os.environ  # perhaps as the machine of its driver has died just now
-        with held(store, settings, stop.interrupt, wait_s=2 * STALE_S if submitted else 0.0):
-            return _run(settings, store, manifest, stop, progress_style, as_json, console)
+            manifest = read_manifest(settings.input, settings.limit, settings.preset_names, settings.only)
+        return carry_out(settings, store, manifest, stop, progress_style, as_json, console)
+
+
+def carry_out(
+    settings: RunSettings,
+    store: Store,
+    manifest: Manifest,
+    stop: Stop,
+    progress_style: str,
+    as_json: bool,
+    console: Console,
+) -> int:
+    """Restore what is left of a manifest, and say what came out; the exit code."""
+    submitted = SUBMISSION_VARIABLE in os.environ  # perhaps as the machine of its driver has died just now
+    with held(store, settings, stop.interrupt, wait_s=2 * STALE_S if submitted else 0.0):
+        return _run(settings, store, manifest, stop, progress_style, as_json, console)
 
 
 def _run(
@@ -115,16 +126,16 @@ def _run(
     seconds, left, kept = 0.0, 0, 0
     if plan.todo.num_rows:
         seconds, left, kept = _run_flow(settings, store, manifest, plan, stop, progress_style, console)
-    summary = report.summarize(store, manifest, settings.preset.digest)
+    summary = report.summarize(store, manifest, settings.presets)
     outcome = Outcome(manifest, plan, summary, seconds, left, kept)
     if as_json:
         sys.stdout.write(json.dumps(_facts(settings, store, outcome), ensure_ascii=False) + "\n")
     elif plan.todo.num_rows:
         _show(console, settings, outcome)
     else:
-        console.print(_nothing_to_do(plan))
+        console.print(_nothing_to_do(settings, plan))
     if left:
-        console.print(f"interrupted: {left} photos are left; the same command goes on from here")
+        console.print(f"interrupted: {left} {_things(settings)} are left; the same command goes on from here")
         return exits.INTERRUPTED
     return exits.SOME_FAILED if summary.failed else exits.DONE
 
@@ -173,22 +184,23 @@ def _run_flow(
         if not settings.address:
             device_named(settings.device)
     already = f", {plan.done_before} done before" if plan.done_before else ""
+    looks = f" (pictures: {plan.pictures}, looks: {len(settings.presets)})" if len(settings.presets) > 1 else ""
     console.print(
-        f"run {settings.run}: photos to restore: {plan.todo.num_rows}{already}; "
+        f"run {settings.run}: photos to restore: {plan.todo.num_rows}{looks}{already}; "
         "starting Ray and loading the networks, which takes a while"
     )
     with console.status("loading Ray and the networks"):
         from pipeline import flow  # noqa: PLC0415
     settings.save(
         store,
-        photos=manifest.photos.num_rows,
-        todo=plan.todo.num_rows,
+        photos=manifest.num_photos,
+        todo=plan.pictures,
         done_before=plan.done_before,
         failed_before=plan.failed_before,
         ignored=manifest.ignored,
         submission=os.environ.get(SUBMISSION_VARIABLE),
     )
-    with RunProgress(plan.todo.num_rows, progress_style) as progress:
+    with RunProgress(plan.pictures, progress_style) as progress:
         stop.say = progress.say
         kept = 0
 
@@ -201,30 +213,38 @@ def _run_flow(
     return progress.seconds, 0 if finished else progress.left, kept
 
 
-def choose_preset(preset: str | None, changes: Sequence[str], model: str) -> Preset:
-    """The preset asked for, or the one that suits the model."""
-    return load_preset(preset or ("demo" if model == models.DEMO_MODEL else "faithful"), changes)
-
-
 def build_settings(request: Request) -> RunSettings:
     """What a request comes to.
 
     Raises:
         SupirError: a preset, model or output that cannot be.
     """
-    look = [change for change in request.changes if not captioning.is_caption(change)]
-    preset = choose_preset(request.preset, look, request.model)
-    parse_shard(request.shard)
     _check_apart(Store(request.input).uri(), Store(request.output).uri())
+    words = captioning.from_settings(request.changes, request.model)
+    return settings_of(request, words, "keep" if request.keep_latents else "none")
+
+
+def settings_of(request: Request, words: Captioning, latents: Literal["none", "use", "keep"]) -> RunSettings:
+    """The same with captions and latents from where the caller says.
+
+    Raises:
+        SupirError: a preset, model or output that cannot be.
+    """
+    changes = [change for change in request.changes if not captioning.is_caption(change)]
+    looks = choose_looks(request.presets, changes, request.sweep, request.model)
+    check_together(looks, words)
+    parse_shard(request.shard)
     values: dict[str, Any] = asdict(request)
-    del values["changes"]
+    for name in ("changes", "sweep", "keep_latents"):
+        del values[name]
     remote, demo = model_cache.is_remote(request.model), request.model == models.DEMO_MODEL
     run_name = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
     return RunSettings(
         **{
             **values,
-            "preset": preset,
-            "captioning": captioning.from_settings(request.changes, request.model),
+            "presets": looks,
+            "captioning": words,
+            "latents": latents,
             "input": Store(request.input).uri(),
             "output": Store(request.output).uri(),
             "run": run_name,
@@ -281,8 +301,13 @@ def _lost_captions(photos: int) -> str:
     )
 
 
-def _nothing_to_do(plan: Plan) -> str:
-    text = f"nothing to do: {plan.done_before} photos are restored"
+def _things(settings: RunSettings) -> str:
+    """What is counted: a photo has a picture for each look."""
+    return "photos" if len(settings.presets) == 1 else "pictures"
+
+
+def _nothing_to_do(settings: RunSettings, plan: Plan) -> str:
+    text = f"nothing to do: {plan.done_before} {_things(settings)} are restored"
     if plan.lost_captions:
         text += f" ({_lost_captions(plan.lost_captions)})"
     if plan.failed_before:
@@ -295,8 +320,8 @@ def _facts(settings: RunSettings, store: Store, outcome: Outcome) -> dict[str, A
     plan, summary = outcome.plan, outcome.summary
     return {
         "run": settings.run if plan.todo.num_rows else None,
-        "photos": outcome.manifest.photos.num_rows,
-        "todo": plan.todo.num_rows,
+        "photos": outcome.manifest.num_photos,
+        "todo": plan.pictures,
         "restored": outcome.restored_now,
         "failed": outcome.failed_now,
         "left": outcome.left,
@@ -314,6 +339,14 @@ def _facts(settings: RunSettings, store: Store, outcome: Outcome) -> dict[str, A
         "images": store.uri(f"images/{settings.preset.folder}"),
         "preset": settings.preset.name,
         "preset_digest": settings.preset.digest,
+        "looks": [
+            {
+                **look_facts(preset),
+                "restored_total": summary.restored_by_look[preset.folder],
+                "images": store.uri(f"images/{preset.folder}"),
+            }
+            for preset in settings.presets
+        ],
         "notice": models.notice(settings.model),
     }
 
@@ -338,8 +371,13 @@ def _show(console: Console, settings: RunSettings, outcome: Outcome) -> None:
     if ignored:
         files = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
         table.add_row("ignored", str(sum(ignored.values())), Text(f"not photos: {files}"))
-    table.add_row("time", f"{outcome.seconds:.1f} s", f"preset {settings.preset.folder}, model {settings.model}")
+    several = len(settings.presets) > 1
+    for preset in settings.presets if several else ():
+        table.add_row("look", str(summary.restored_by_look[preset.folder]), described(preset))
+    of = f"{len(settings.presets)} looks" if several else f"preset {settings.preset.folder}"
+    table.add_row("time", f"{outcome.seconds:.1f} s", f"{of}, model {settings.model}")
     console.print(table)
     if summary.restored or summary.failed:
-        console.print(f"pictures: {Store(settings.output).uri(f'images/{settings.preset.folder}')}")
+        for preset in settings.presets:
+            console.print(f"pictures: {Store(settings.output).uri(f'images/{preset.folder}')}")
         console.print(f"index: supir index {settings.output}")

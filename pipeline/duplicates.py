@@ -16,6 +16,7 @@ from pipeline.watch import Clock
 
 _FROM_FIRST = (
     "image", "width", "height", "bytes", "sha256", "source_format", "source_mode", "source_width", "source_height",
+    "fidelity_db", "fidelity_de",
 )  # fmt: skip
 _OF_CAPTION = "caption-"  # warnings of one photo, not of its content
 

@@ -6,7 +6,6 @@ closely; what they do once per photo, and photos of less than one window, do not
 
 from __future__ import annotations
 
-import json
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from pipeline import commit, index, rows
+from pipeline import commit, history, index, rows
 from pipeline.database import TableFile, database, into_file
 from pipeline.limits import check_size
 from pipeline.photos.decode import check_name, read_header
@@ -24,8 +23,7 @@ from pipeline.rows import Row
 from pipeline.settings import RunSettings
 from pipeline.sources import opened
 from pipeline.storage import Store
-from supir_core import presets
-from supir_core.errors import PhotoError, PresetError, StorageError, SupirError
+from supir_core.errors import PhotoError, StorageError, SupirError
 from supir_core.presets import Preset
 from supir_core.sizes import planned
 
@@ -76,7 +74,7 @@ class Survey:
     photos: int = 0
     megapixels: list[int] = field(default_factory=lambda: [0] * (len(EDGES_MP) + 1))  # photos between those edges
     refused: dict[str, Refused] = field(default_factory=dict)  # by error code
-    seen: float = 0.0  # megapixels that the networks will see
+    seen: float = 0.0  # megapixels that the networks will see; see `Sampled`
     seen_squared: float = 0.0
 
     def add(self, found: Sampled) -> None:
@@ -105,7 +103,7 @@ class Sampled(NamedTuple):
 
     photo_id: str
     megapixels: float | None  # None where it cannot be read
-    seen: float  # megapixels that the networks will see; 0 if the photo is refused
+    seen: float  # megapixels that the networks will see, added up over looks by their steps against the first one's
     error: SupirError | None
 
 
@@ -175,9 +173,10 @@ def survey(
 
 
 def _sampled(settings: RunSettings, photo: Row) -> Sampled:
-    megapixels = None
+    megapixels, looks = None, [look for look in settings.each_look() if look.preset.digest in _wanted(settings, photo)]
     try:
-        commit.check_names(Store(settings.output), settings.preset.folder, photo["path"], settings.format)
+        for look in looks:
+            commit.check_names(Store(settings.output), look.preset.folder, photo["path"], settings.format)
         store, name = opened(photo["uri"], settings)
         size = store.size(name) if photo["source_bytes"] is None else photo["source_bytes"]
         if size is None:
@@ -185,11 +184,22 @@ def _sampled(settings: RunSettings, photo: Row) -> Sampled:
         with open_ranges(store, name, size) as file:
             header = read_header(file)
         megapixels = header.height * header.width / 1e6
-        plan = planned(settings.preset.size, header.height, header.width)
-        check_size(plan, settings)
     except (PhotoError, StorageError) as error:
         return Sampled(photo["photo_id"], megapixels, 0.0, error)
-    return Sampled(photo["photo_id"], megapixels, plan.network_height * plan.network_width / 1e6, None)
+    seen, refusal = 0.0, None
+    for look in looks:
+        plan = planned(look.preset.size, header.height, header.width)
+        steps = look.preset.sampling.num_steps / settings.preset.sampling.num_steps
+        try:
+            check_size(plan, look)
+            seen += plan.network_height * plan.network_width / 1e6 * steps
+        except PhotoError as error:
+            refusal = error
+    return Sampled(photo["photo_id"], megapixels, seen, refusal)
+
+
+def _wanted(settings: RunSettings, photo: Row) -> list[str]:
+    return photo["looks"] or [preset.digest for preset in settings.presets]
 
 
 def measured_rate(settings: RunSettings) -> Rate | None:
@@ -203,7 +213,11 @@ def measured_rate(settings: RunSettings) -> Rate | None:
     for same_look in (True, False):
         params = {"model": settings.model_digest, "look": settings.preset.digest, "ours": same_look}
         found = index.read(store, partial(_rows_with_times, params))
-        looks = {settings.preset.digest: settings.preset} if same_look else _looks(store, {row["run"] for row in found})
+        looks = (
+            {settings.preset.digest: settings.preset}
+            if same_look
+            else history.looks_of(store, {row["run"] for row in found})
+        )
         found = [row for row in found if row["preset_digest"] in looks]
         seconds = sum(
             (max(row["finished_at"] for row in theirs) - min(row["begun"] for row in theirs)).total_seconds()
@@ -233,15 +247,3 @@ def _by_worker(found: list[Row]) -> list[list[Row]]:
 def _megapixel_steps(row: Row, look: Preset) -> float:
     size = planned(look.size, row["source_height"], row["source_width"])
     return size.network_height * size.network_width / 1e6 * look.sampling.num_steps
-
-
-def _looks(store: Store, runs: set[str]) -> dict[str, Preset]:
-    """The presets of runs, by digest, as far as they are written down and still parse."""
-    found = {}
-    for run in runs:
-        try:
-            preset = presets.parse(json.loads(store.read_if_any(f"runs/{run}/run.json") or b"")["preset"])
-        except (ValueError, KeyError, TypeError, PresetError):
-            continue
-        found[preset.digest] = preset
-    return found

@@ -1,9 +1,11 @@
 """THE FLOW of a run: the only module that builds a Ray Dataset.
 
-    manifest  minus what the index has  ->  one row, one block, one task; rows carry URIs, not pixels
+    manifest  minus what the index has  ->  one row, one block, one task; rows carry URIs, not pixels, and say which
+                                            looks the photo is to get
       -> caption stage                      actors, with a resident model if there is one to ask; either all of a round
                                             first, so that it need not share a GPU with the next, or at the same time
-      -> restore stage                      actors with resident networks; they commit picture and record
+      -> restore stage                      actors with resident networks; they commit picture and record, and give
+                                            one row per photo and look
       -> index                              the driver appends finished rows to Parquet while the run goes on
 
 Whatever is killed: a photo with a record is never restored again, and a photo without a row in the index is looked at
@@ -63,7 +65,7 @@ def run(
 
     Args:
         settings: of the run.
-        todo: rows.MANIFEST.
+        todo: rows.MANIFEST; or rows.CAPTIONED, which no captions are written for.
         on_rows: called with finished rows as they come.
         load: builds the restorer that every restore actor keeps.
         load_captions: builds what writes captions, for every caption actor.
@@ -85,9 +87,10 @@ def run(
         attempts, caption_attempts, none_left = start_attempts(), start_attempts(), True
         both = [caption_attempts, attempts]
         shares = share_machines(settings, _gpus())
-        metrics.run_began(settings.run, todo.num_rows)
+        pictures = _pictures(settings, todo)
+        metrics.run_began(settings.run, pictures)
         with (
-            ProgressKeeper(store, settings.run, todo.num_rows, shares.restorers, _gpus, stop.ask) as progress,
+            ProgressKeeper(store, settings.run, pictures, shares.restorers, _gpus, stop.ask) as progress,
             stop.draining(
                 begin_no_more=lambda: _each(both, "drain"),
                 unfinished=lambda: Unfinished(*map(sum, zip(*_each(both, "unfinished"), strict=True))),
@@ -96,9 +99,11 @@ def run(
             for photos_of_round in todo.rounds(ROUND_ROWS):
                 needed = shares.at_most(photos_of_round.num_rows)
                 with _unwrapped(both):
-                    photos = captioned(settings, _rows(photos_of_round), needed, caption_attempts, load_captions)
-                    if shares.captions_first:
-                        photos = _rows(_all_of(photos, on_captions, stop))
+                    photos = _rows(photos_of_round)
+                    if todo.schema != rows.CAPTIONED:
+                        photos = captioned(settings, photos, needed, caption_attempts, load_captions)
+                        if shares.captions_first:
+                            photos = _rows(_all_of(photos, on_captions, stop))
                     photos = restored(settings, photos, needed, attempts, load)
                     for finished in photos.iter_batches(**ROW_BY_ROW):
                         new = [row for row in finished.to_pylist() if row["status"] != rows.LEFT]
@@ -118,6 +123,15 @@ def _gpus() -> float:
     return float(ray.cluster_resources().get("GPU", 0.0))
 
 
+def _pictures(settings: RunSettings, todo: TableFile) -> int:
+    """That are to be made: of each photo one per look."""
+    return sum(
+        len(settings.presets if looks is None else looks)
+        for photos in todo.rounds(ROUND_ROWS)
+        for looks in photos["looks"].to_pylist()
+    )
+
+
 def _each(attempts: list[Any], method: str) -> list[Any]:
     """What each of several `Attempts` actors answers."""
     answers: list[Any] = ray.get([getattr(one, method).remote() for one in attempts])
@@ -129,14 +143,17 @@ def _marks(settings: RunSettings, store: Store, todo: TableFile) -> Callable[[li
 
     Pictures that will be made again for people's captions are marked at once: no copy may point at one any more.
     """
-    look = settings.preset.folder
+    looks = {preset.digest: preset.folder for preset in settings.presets}
     for photos in todo.rounds(ROUND_ROWS):
-        replacing.mark(store, look, photos.filter(photos["edited"].is_valid())["photo_id"].to_pylist())
-    marked = set(replacing.marked(store, look))
+        edited = photos.filter(photos["edited"].is_valid()).to_pylist()
+        for digest, folder in looks.items():
+            replacing.mark(store, folder, [row["photo_id"] for row in edited if digest in (row["looks"] or looks)])
+    marked = {digest: set(replacing.marked(store, folder)) for digest, folder in looks.items()}
 
     def unmark(part: list[Row]) -> None:
-        ids = {row["photo_id"] for row in part}
-        replacing.unmark(store, look, ids if settings.redo or settings.retry_captions else ids & marked)
+        for digest, folder in looks.items():
+            ids = {row["photo_id"] for row in part if row["preset_digest"] == digest}
+            replacing.unmark(store, folder, ids if settings.redo or settings.retry_captions else ids & marked[digest])
 
     return unmark
 
@@ -184,7 +201,7 @@ def captioned(settings: RunSettings, photos: Dataset, shares: Shares, attempts: 
 
 
 def restored(settings: RunSettings, photos: Dataset, shares: Shares, attempts: Any, load: LoadRestorer) -> Dataset:
-    """rows.CAPTIONED -> rows.INDEX."""
+    """rows.CAPTIONED -> rows.INDEX, a row per look."""
     workers, gpus = shares.restorers
     calls = 2 * settings.photos_per_batch  # the next batch downloads while this one is restored
     return photos.map_batches(
@@ -193,7 +210,6 @@ def restored(settings: RunSettings, photos: Dataset, shares: Shares, attempts: A
         batch_format="pyarrow",
         num_cpus=0,  # the default of 1 would hold every CPU of a small machine and stop the other stages
         num_gpus=gpus,
-        udf_modifying_row_count=False,
         fn_constructor_kwargs={
             "settings": settings.to_dict(),
             "threads": _threads(workers),

@@ -10,6 +10,9 @@ from typing import Any
 from pipeline import index, rows
 from pipeline.rows import Row
 from pipeline.storage import Store
+from supir_core import presets
+from supir_core.errors import PresetError
+from supir_core.presets import Preset
 
 READERS = 16
 
@@ -19,7 +22,7 @@ _BY_RUN = f"""
            sum(seconds) as photo_seconds,
            sum(width::double * height) filter (status = '{rows.RESTORED}') / 1e6 as megapixels,
            min(finished_at) as first_row, max(finished_at) as last_row,
-           arg_max(preset || '-' || preset_digest, finished_at) as preset, arg_max(model, finished_at) as model
+           string_agg(distinct preset || '-' || preset_digest, ', ') as preset, arg_max(model, finished_at) as model
     from every_row group by run
 """
 
@@ -67,8 +70,7 @@ def _parsed(text: bytes | None) -> Row:
 
 
 def _run(name: str, asked: Row, did: Row) -> Row:
-    preset = asked.get("preset")
-    look = f"{preset['name']}-{asked.get('preset_digest')}" if isinstance(preset, dict) else did.get("preset")
+    look = ", ".join(f"{look['name']}-{digest}" for look, digest in _looks(asked)) or did.get("preset")
     return {
         "run": name,
         "begun": _begun(name) or did.get("first_row"),
@@ -84,9 +86,25 @@ def _run(name: str, asked: Row, did: Row) -> Row:
     }
 
 
+def _looks(asked: Row) -> list[tuple[Row, str]]:
+    return list(zip(asked.get("presets") or (), asked.get("preset_digests") or (), strict=False))
+
+
 def _begun(name: str) -> datetime.datetime | None:
     """Runs are named by the second in which they began."""
     try:
         return datetime.datetime.strptime(name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=datetime.UTC)
     except ValueError:
         return None
+
+
+def looks_of(store: Store, runs: set[str]) -> dict[str, Preset]:
+    """The presets of runs, by digest, as far as they are written down and still parse."""
+    found: dict[str, Preset] = {}
+    for run in runs:
+        try:
+            asked = json.loads(store.read_if_any(f"runs/{run}/run.json") or b"")["presets"]
+            found |= {preset.digest: preset for preset in map(presets.parse, asked)}
+        except (ValueError, KeyError, TypeError, PresetError):
+            continue
+    return found

@@ -12,8 +12,9 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import duckdb
@@ -144,11 +145,22 @@ def _unreadable(store: Store, error: Exception) -> StorageError:
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
-    try:
+    with answering():
         answer = connection.sql(sql)
         if answer is None:
             raise InputError("the query returns no rows", hint="a query starts with select", code="sql")
         return answer.to_arrow_table()
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Where a user's SQL is run.
+
+    Raises:
+        InputError: it is wrong (`sql`).
+    """
+    try:
+        yield
     except duckdb.Error as error:
         raise InputError(
             str(error).splitlines()[0], hint=f"the view photos has {', '.join(rows.INDEX.names)}", code="sql"

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ def held(
     stale_s: float = STALE_S,
     wait_s: float = 0.0,
 ) -> Iterator[None]:
-    """Hold the lease of the settings' look and shard.
+    """Hold the leases of the settings' looks and shard.
 
     Args:
         store: the output.
@@ -67,8 +67,16 @@ def held(
             this one was not heard of (`run-replaced`).
         StorageError: the output cannot be read or written.
     """
-    lease = _Lease(store, settings, interrupt, renew_s, stale_s)
-    _take(lease, wait_s, renew_s)
+    end = time.monotonic() + wait_s
+    with ExitStack() as leases:
+        for look in settings.each_look():
+            leases.enter_context(_held(_Lease(store, look, interrupt, renew_s, stale_s), renew_s, end))
+        yield
+
+
+@contextmanager
+def _held(lease: _Lease, renew_s: float, end: float) -> Iterator[None]:
+    _take(lease, end, renew_s)
     renewer = threading.Thread(target=lease.keep, name="lease", daemon=True)
     renewer.start()
     try:
@@ -84,8 +92,7 @@ def held(
     lease.check()
 
 
-def _take(lease: _Lease, wait_s: float, every_s: float) -> None:
-    end = time.monotonic() + wait_s
+def _take(lease: _Lease, end: float, every_s: float) -> None:
     while True:
         try:
             return lease.take()

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -47,7 +48,7 @@ _FROM_LISTING = """
            bytes as source_bytes, null::varchar as caption,
            case when beside.text is not null then $root || '/' || beside.text
                 when after.text is not null then $root || '/' || after.text else '' end as sidecar,
-           null::varchar as prompt, null::varchar as preset, null::varchar as edited
+           null::varchar as prompt, null::varchar as preset, null::varchar as edited, null::varchar[] as looks
     from listed
     left join (select path as text from listed where kind = $text) beside on beside.text = stem || $text
     left join (select path as text from listed where kind = $text) after on after.text = listed.path || $text
@@ -66,20 +67,27 @@ _IGNORED = """
 class Manifest:
     """The photos of a run."""
 
-    photos: TableFile  # rows.MANIFEST, sorted by photo_id
+    photos: TableFile  # rows.MANIFEST, sorted by photo_id; more than one row for a photo that is listed for two presets
     ignored: dict[str, int]  # files of the folder that are neither photos nor captions, by extension
     others: dict[str, int]  # photos that a list names another preset for, by its name
 
+    @cached_property
+    def num_photos(self) -> int:
+        """How many photos there are, each counted once."""
+        with database(photos=self.photos) as connection:
+            counted = connection.execute("select count(distinct md5_number(photo_id)) from photos").fetchone()
+        return int(counted[0]) if counted else 0
+
 
 def read_manifest(
-    source: str, limit: int | None = None, preset: str | None = None, only: str | None = None
+    source: str, limit: int | None = None, presets: Sequence[str] | None = None, only: str | None = None
 ) -> Manifest:
     """The photos of a folder, prefix, single photo or list; of any number, as they are never in memory together.
 
     Args:
         source: a path or URI.
         limit: keep only the first photos, in the order of their ids.
-        preset: leave out the photos that a list names another one for.
+        presets: leave out the photos that a list names others for.
         only: a text file with the ids of the photos to keep, one per line.
 
     Raises:
@@ -97,8 +105,8 @@ def read_manifest(
             hint=f"photos end in {', '.join(EXTENSIONS)}; a list ends in {', '.join(LISTS)}",
             code="no-photos",
         )
-    found = found if only is None else _chosen(found, only)
-    found, others = (found, {}) if preset is None else _of_preset(found, preset)
+    found = found if only is None else chosen(found, only)
+    found, others = (found, {}) if presets is None else _of_presets(found, presets)
     return Manifest(_in_order(found, limit), ignored, others)
 
 
@@ -120,8 +128,12 @@ def merge_manifests(sources: Sequence[str]) -> Manifest:
     return Manifest(_in_order(merged, None), dict(ignored), {})
 
 
-def _chosen(found: TableFile, only: str) -> TableFile:
-    """The photos whose ids stand in a text file."""
+def chosen(found: TableFile, only: str) -> TableFile:
+    """The photos whose ids stand in a text file, one per line.
+
+    Raises:
+        InputError: an id that none of them has, or no text (`manifest`).
+    """
     store, name = split_uri(only)
     try:
         ids = [line for line in store.read(name).decode("utf-8-sig").splitlines() if line]
@@ -139,20 +151,18 @@ def _chosen(found: TableFile, only: str) -> TableFile:
                 code="manifest",
             )
         return into_file(
-            connection.sql("select * from found where photo_id in (select photo_id from chosen)"), rows.MANIFEST
+            connection.sql("select * from found where photo_id in (select photo_id from chosen)"), found.schema
         )
 
 
-def _of_preset(found: TableFile, preset: str) -> tuple[TableFile, dict[str, int]]:
-    """The photos that may have a preset, and the number of the others by theirs."""
+def _of_presets(found: TableFile, presets: Sequence[str]) -> tuple[TableFile, dict[str, int]]:
+    """The photos that may have one of some presets, and the number of the others by theirs."""
+    asked, mine = {"presets": list(presets)}, "(preset is null or list_contains($presets, preset))"
     with database(found=found) as connection:
-        counted = "select preset, count(*) from found where preset != $preset group by preset order by preset"
-        others = dict(connection.execute(counted, {"preset": preset}).fetchall())
+        counted = f"select preset, count(*) from found where not {mine} group by preset order by preset"
+        others = dict(connection.execute(counted, asked).fetchall())
         if others:
-            mine = connection.sql(
-                "select * from found where preset is null or preset = $preset", params={"preset": preset}
-            )
-            found = into_file(mine, rows.MANIFEST)
+            found = into_file(connection.sql(f"select * from found where {mine}", params=asked), rows.MANIFEST)
     return found, others
 
 
@@ -169,8 +179,9 @@ def _in_order(found: TableFile, limit: int | None) -> TableFile:
             photos = "(select distinct on (photo_id, preset) * from found)"
         if _repeated(connection, "path"):
             _check_apart(connection, photos)
-        cut = f"limit {limit}" if limit is not None else ""
-        return into_file(connection.sql(f"select * from {photos} order by photo_id {cut}"), rows.MANIFEST)
+        first = f"select distinct photo_id from found order by photo_id limit {limit}"
+        cut = "" if limit is None else f"where photo_id in ({first})"
+        return into_file(connection.sql(f"select * from {photos} {cut} order by photo_id, preset"), rows.MANIFEST)
 
 
 def _repeated(connection: Any, column: str) -> bool:

@@ -5,8 +5,11 @@ Both may have ten million rows, so they are never in memory: DuckDB joins them o
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
+
+import pyarrow as pa
 
 from pipeline import index, replacing, rows
 from pipeline.captions import edits as caption_edits
@@ -18,7 +21,7 @@ from supir_core.errors import InputError
 
 # A row per photo of this look: of its newest row, which version of the photo it is of and how that ended.
 _HAD = """
-    create temp table had as
+    create or replace temp table had as
     select md5_number(photo_id) as photo,
            arg_max(struct_pack(
                version := hash(source_version),
@@ -32,21 +35,28 @@ _HAD = """
 
 _OUTCOMES = ("restored", "uncaptioned", "failed", "transient")
 
-_KNOWN = """
-    create temp view known as
-    select manifest.*, case when newest.version = hash(source_version) then newest.outcome end as outcome
-    from manifest left join had on md5_number(manifest.photo_id) = had.photo
+# The photos of this look, of a list that names presets: a row that names this one stands before one that names none.
+_OF_PRESET = """
+    create or replace temp table listed as
+    select distinct on (photo_id) * from manifest where preset is null or preset = $preset
+    order by photo_id, preset nulls last
 """
 
-_STATUS = "create temp view status as select * from known"
+_KNOWN = """
+    create or replace temp view known as
+    select listed.*, case when newest.version = hash(source_version) then newest.outcome end as outcome
+    from listed left join had on md5_number(listed.photo_id) = had.photo
+"""
+
+_STATUS = "create or replace temp view status as select * from known"
 
 # The same where people have written captions: photos whose newest row of this look has another one are not done.
 _STATUS_WITH_EDITS = f"""
-    create temp table edits as {caption_edits.NEWEST};
-    create temp table captions as
+    create or replace temp table edits as {caption_edits.NEWEST};
+    create or replace temp table captions as
     select photo_id, arg_max(caption, finished_at) as caption
     from every_row where preset_digest = $digest and photo_id in (select photo_id from edits) group by photo_id;
-    create temp view status as
+    create or replace temp view status as
     select known.* replace (edits.caption as edited,
         case when edits.caption is null or prompt is not null or captions.caption = edits.caption then outcome end
         as outcome)
@@ -54,14 +64,14 @@ _STATUS_WITH_EDITS = f"""
 """
 
 _PAIRS = """
-    create temp table pairs as
+    create or replace temp table pairs as
     select md5_number(photo_id) as photo, md5_number(duplicate_of) as first
     from every_row where preset_digest = $digest and duplicate_of is not null
 """
 
 # Photos whose row points at another's picture, and whether that has changed since, by the newest rows of both.
 _COPIES = """
-    create temp table copies as
+    create or replace temp table copies as
     with newest as (
         select md5_number(photo_id) as photo, arg_max(struct_pack(
             first := md5_number(duplicate_of), content := hash(sha256), restored := status = $restored
@@ -74,39 +84,68 @@ _COPIES = """
 """
 
 _STALE = """
-    create temp table stale as
+    create or replace temp table stale as
     select photo from copies where changed or first in (
         select md5_number(photo_id) from status where outcome is null or list_contains($again, outcome))
     union select md5_number(unnest($replaced))
 """
 
 _STATUS_BUT_STALE = """
-    create temp view planned as
+    create or replace temp view planned as
     select * replace (if(md5_number(photo_id) in (select photo from stale), null, outcome) as outcome) from status
 """
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run has to do."""
+    """What a run has to do. Counts are of photos, for each look of the run anew."""
 
-    todo: TableFile  # rows.MANIFEST
+    todo: TableFile  # as the manifest's, a row per photo; `looks` says which it is to get
+    pictures: int  # that are to be made: of each photo of `todo` one per look
     done_before: int  # photos of the manifest that the index has as restored
     lost_captions: int  # of these, those whose caption was lost to an outage
     failed_before: int  # that failed in an earlier run and are not tried again
 
 
 def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
-    """The manifest without what the index already has.
+    """The manifest without what the index already has, for each look of the settings.
 
-    A photo counts as had when its newest row of this look is of the same version of the photo, and has the caption that
+    A photo counts as had when its newest row of a look is of the same version of the photo, and has the caption that
     people have put in place, if they have. What failed for a transient reason is tried again; what failed for good, or
     lost its caption, only if the settings say so. With a shard, only its photos.
 
+    Args:
+        manifest: its photos may be rows.CAPTIONED, too.
+        settings: of the run.
+
     Raises:
-        InputError: the index holds this look made with another model (`other-model`) or in another file format
+        InputError: the index holds a look made with another model (`other-model`) or in another file format
             (`other-format`).
     """
+    store, again = Store(settings.output), _tried_again(settings)
+    with caption_edits.opened(store) as edited:
+        looks = index.read(
+            store,
+            lambda connection: [
+                _of_look(connection, look, manifest.photos.schema, bool(edited.files)) for look in settings.each_look()
+            ],
+            manifest=manifest.photos,
+            edited=edited,
+        )
+    before: Counter[str] = sum((had for _, had in looks), Counter())
+    had = {outcome: 0 if outcome in again else before[outcome] for outcome in _OUTCOMES}
+    todos = [todo for todo, _ in looks]
+    return Plan(
+        todo=_merged(todos) if len(todos) > 1 else todos[0],
+        pictures=sum(todo.num_rows for todo in todos),
+        done_before=had["restored"] + had["uncaptioned"],
+        lost_captions=had["uncaptioned"],
+        failed_before=had["failed"],
+    )
+
+
+def _tried_again(settings: RunSettings) -> list[str]:
+    """The outcomes that are not enough."""
     again = ["transient"]
     if settings.retry_failed or settings.redo:
         again.append("failed")
@@ -114,54 +153,65 @@ def make_plan(manifest: Manifest, settings: RunSettings) -> Plan:
         again.append("uncaptioned")
     if settings.redo:
         again.append("restored")
-    store = Store(settings.output)
+    return again
 
-    def split(connection: Any) -> tuple[TableFile, dict[str, int]]:
-        _check_same(connection, settings)
-        connection.execute(
-            _HAD,
-            {
-                "digest": settings.preset.digest,
-                "restored": rows.RESTORED,
-                "lost": list(rows.CAPTION_LOST),
-                "transient": list(rows.TRANSIENT),
-            },
-        )
-        connection.execute(_KNOWN)
-        if edited.files:
-            for statement in _STATUS_WITH_EDITS.split(";"):
-                connection.execute(statement, {"digest": settings.preset.digest} if "$digest" in statement else None)
-        else:
-            connection.execute(_STATUS)
-        planned = "planned" if _find_stale(connection, store, settings, again) else "status"
-        mine = _shard_condition(settings.shard)
-        left = connection.sql(
-            f"select {', '.join(rows.MANIFEST.names)} from {planned} "
-            f"where (outcome is null or list_contains($again, outcome)) and {mine} order by photo_id",
-            params={"again": again},
-        )
-        todo = into_file(left, rows.MANIFEST)
-        counted = f"select outcome, count(*) from {planned} where outcome is not null and {mine} group by outcome"
-        return todo, dict(connection.execute(counted).fetchall())
 
-    with caption_edits.opened(store) as edited:
-        todo, before = index.read(store, split, manifest=manifest.photos, edited=edited)
-    had = {outcome: 0 if outcome in again else before.get(outcome, 0) for outcome in _OUTCOMES}
-    return Plan(
-        todo=todo,
-        done_before=had["restored"] + had["uncaptioned"],
-        lost_captions=had["uncaptioned"],
-        failed_before=had["failed"],
+def _of_look(connection: Any, settings: RunSettings, schema: pa.Schema, edited: bool) -> tuple[TableFile, Counter[str]]:
+    """What is to be done for one look, and how many photos have had which outcome."""
+    digest, again = settings.preset.digest, _tried_again(settings)
+    _check_same(connection, settings)
+    if connection.execute("select 1 from manifest where preset is not null limit 1").fetchone():
+        connection.execute(_OF_PRESET, {"preset": settings.preset.name})
+    else:
+        connection.execute("create or replace temp view listed as select * from manifest")
+    connection.execute(
+        _HAD,
+        {
+            "digest": digest,
+            "restored": rows.RESTORED,
+            "lost": list(rows.CAPTION_LOST),
+            "transient": list(rows.TRANSIENT),
+        },
     )
+    connection.execute(_KNOWN)
+    if edited:
+        for statement in _STATUS_WITH_EDITS.split(";"):
+            connection.execute(statement, {"digest": digest} if "$digest" in statement else None)
+    else:
+        connection.execute(_STATUS)
+    planned = "planned" if _find_stale(connection, settings, again) else "status"
+    mine = _shard_condition(settings.shard)
+    left = connection.sql(
+        f"select {', '.join(schema.names)} from (select * replace ([$digest] as looks) from {planned}) "
+        f"where (outcome is null or list_contains($again, outcome)) and {mine} order by photo_id",
+        params={"again": again, "digest": digest},
+    )
+    todo = into_file(left, schema)
+    counted = f"select outcome, count(*) from {planned} where outcome is not null and {mine} group by outcome"
+    return todo, Counter(dict(connection.execute(counted).fetchall()))
 
 
-def _find_stale(connection: Any, store: Store, settings: RunSettings, again: list[str]) -> bool:
+def _merged(todos: list[TableFile]) -> TableFile:
+    """What is to be done for each look, as a row per photo; two, where a list says something else of it for each."""
+    schema, named = todos[0].schema, {f"look_{n}": todo for n, todo in enumerate(todos)}
+    same = [name for name in schema.names if name not in ("looks", "preset")]
+    every = " union all ".join(f"select *, {n} as position from look_{n}" for n in range(len(todos)))
+    columns = {"looks": "list(looks[1] order by position) as looks", "preset": "min(preset) as preset"}
+    with database(**named) as connection:
+        merged = connection.sql(
+            f"select {', '.join(columns.get(name, name) for name in schema.names)} from ({every}) "
+            f"group by {', '.join(same)} order by photo_id"
+        )
+        return into_file(merged, schema)
+
+
+def _find_stale(connection: Any, settings: RunSettings, again: list[str]) -> bool:
     """Find photos whose row is no longer right about its picture; whether there are any.
 
     Their row points at a picture that has changed or is about to; or their own picture is newer than their row.
     """
     connection.execute(_PAIRS, {"digest": settings.preset.digest})
-    replaced = replacing.marked(store, settings.preset.folder)
+    replaced = replacing.marked(Store(settings.output), settings.preset.folder)
     copies = connection.execute("select 1 from pairs limit 1").fetchone()
     if not copies and not replaced:
         return False
@@ -199,4 +249,4 @@ def of_shard(manifest: Manifest, shard: str | None) -> Manifest:
         return manifest
     with database(manifest=manifest.photos) as connection:
         mine = f"select * from manifest where {_shard_condition(shard)} order by photo_id"
-        return replace(manifest, photos=into_file(connection.sql(mine), rows.MANIFEST))
+        return replace(manifest, photos=into_file(connection.sql(mine), manifest.photos.schema))

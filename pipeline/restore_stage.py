@@ -1,7 +1,7 @@
 """The restore stage: an actor with resident networks that fetches, restores and commits photos.
 
 Ray calls it from several threads at once, so that one photo downloads and another uploads while a third is restored.
-The threads meet in `SharedNetworks`.
+The threads meet in `LookMaker`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,17 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 import torch
 
 from pipeline import claims, commit, duplicates, logs, metrics, model_cache, replacing, rows
 from pipeline.attempts import Standing
-from pipeline.limits import check_size
-from pipeline.networks import SharedNetworks
-from pipeline.photos.decode import check_name, decode
-from pipeline.photos.encode import encode, encoding_warnings
+from pipeline.looks import Look, LookMaker, PhotoRestorer, failure
+from pipeline.photos.decode import check_name
 from pipeline.release import check as check_release
 from pipeline.rows import Row
 from pipeline.safeguard import Safeguard
@@ -35,26 +32,10 @@ from pipeline.storage import Store
 from pipeline.watch import Clock
 from supir_core import __version__
 from supir_core.errors import PhotoError, SupirError
-from supir_core.image import to_uint8
 from supir_core.models import check_safetensors
-from supir_core.presets import derive
-from supir_core.restorer import Photo, Restored, Restorer, plan_photo
+from supir_core.restorer import Restorer
 
 log = logging.getLogger(__name__)
-
-
-class PhotoRestorer(Protocol):
-    """What a worker needs of a restorer."""
-
-    def restore(self, photos: Sequence[Photo]) -> list[Restored]:
-        """One result per photo."""
-
-
-class Picture(NamedTuple):
-    """A restored photo in 8 bits."""
-
-    pixels: np.ndarray  # (height, width, 3) uint8
-    warnings: list[str]
 
 
 LoadRestorer = Callable[[RunSettings], PhotoRestorer]
@@ -75,7 +56,9 @@ def load_restorer(settings: RunSettings) -> PhotoRestorer:
 
 
 class RestoreStage:
-    """rows.CAPTIONED -> rows.INDEX, row by row.
+    """rows.CAPTIONED -> rows.INDEX: a row per photo and look.
+
+    What does not hang on the look is done once per photo, and its looks are restored together.
 
     Args:
         settings: as `RunSettings.to_dict` gives them.
@@ -97,48 +80,60 @@ class RestoreStage:
             ray.get(attempts.refuse.remote(error))
             self._refusal = error
             return
-        self._networks = SharedNetworks[Photo, Picture](
-            lambda photos: [_picture(result) for result in restorer.restore(photos)],
-            self._settings.photos_per_batch,
-            lambda photos, seconds: metrics.batch_ended(
-                self._settings.run, photos / self._settings.photos_per_batch, seconds
-            ),
-        )
+        self._make = LookMaker(restorer, self._settings, self._batch_ended)
         metrics.worker_began(self._settings.run)
-        self._output, self._look = Store(self._settings.output), self._settings.preset.folder
+        self._output, self._looks = Store(self._settings.output), self._settings.each_look()
         self._works = duplicates.OneAtATime()
         self._guard = Safeguard(attempts, self._settings)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
-        """One finished row per photo, whatever happens to it."""
+        """One finished row per photo and look, whatever happens to it."""
         if self._refusal:  # Ray would print one that is raised by a constructor, and try again
             raise self._refusal
-        finished = []
+        finished: list[Row] = []
         for photo in photos.to_pylist():
             with logs.about(photo["photo_id"]):
-                finished.append(self._row(photo))
+                finished += self._rows(photo)
         return rows.table(finished, rows.INDEX)
 
-    def _row(self, photo: Row) -> Row:
-        photo_id = photo["photo_id"]
-        try:
-            commit.check_names(self._output, self._look, photo["path"], self._settings.format)
-            found = commit.find(self._output, self._look, photo["path"], photo_id)
-            if found is not None and self._stands(photo, found):
-                return found  # it was committed by a worker or a run that was ended before it stood in the index
-        except SupirError as error:
-            return self._stamped(self._new_row(photo) | _failure(error))
+    def _rows(self, photo: Row) -> list[Row]:
+        photo_id, done, todo = photo["photo_id"], list[Row](), list[Look]()
+        for settings in self._looks:
+            if photo["looks"] is None or settings.preset.digest in photo["looks"]:
+                look = Look(settings, self._new_row(photo, settings))
+                found = self._found(photo, look)
+                if found is None:
+                    todo.append(look)
+                else:
+                    done.append(found)
+        if not todo:
+            return done
         standing = self._guard.begin(photo_id)
         if standing is None:
-            return self._new_row(photo) | {"status": rows.LEFT}
+            return done + [look.row | {"status": rows.LEFT} for look in todo]
         with self._guard.over(photo_id) as clock:
-            row = self._finished(photo, standing, clock)
+            self._finish(photo, todo, standing, clock)
         self._guard.end(photo_id)
         metrics.photo_ended(standing.deaths)
-        log.info("%s in %.2f s", row.get("error_code") or row["status"], row.get("seconds") or 0.0)
-        return row
+        for look in todo:
+            said = look.row.get("error_code") or look.row["status"]
+            log.info("%s: %s in %.2f s", look.folder, said, look.row.get("seconds") or 0.0)
+        return done + [look.row for look in todo]
 
-    def _stands(self, photo: Row, found: Row) -> bool:
+    def _batch_ended(self, photos: int, seconds: float) -> None:
+        metrics.batch_ended(self._settings.run, photos / self._settings.photos_per_batch, seconds)
+
+    def _found(self, photo: Row, look: Look) -> Row | None:
+        """The row of a look that need not be begun."""
+        try:
+            commit.check_names(self._output, look.folder, photo["path"], self._settings.format)
+            found = commit.find(self._output, look.folder, photo["path"], photo["photo_id"])
+        except SupirError as error:
+            return self._stamped(look.row | failure(error))
+        # What stands was committed by a worker or a run that was ended before it stood in the index.
+        return found if found is not None and self._stands(photo, look.settings, found) else None
+
+    def _stands(self, photo: Row, look: RunSettings, found: Row) -> bool:
         """Whether a record that was found is as good as what would be made now."""
         settings = self._settings
         same = {
@@ -156,134 +151,112 @@ class RestoreStage:
             return False
         if settings.retry_captions and rows.has_lost_caption(found) and found["caption"] != photo["caption"]:
             return False
-        if found.get("duplicate_of") and not duplicates.still_points(self._output, settings, found):
+        if found.get("duplicate_of") and not duplicates.still_points(self._output, look, found):
             return False
-        return not replacing.is_marked(self._output, self._look, photo["photo_id"]) or commit.is_true(
+        return not replacing.is_marked(self._output, look.preset.folder, photo["photo_id"]) or commit.is_true(
             self._output, found
         )
 
-    def _finished(self, photo: Row, standing: Standing, clock: Clock) -> Row:
-        """The photo's committed row, restored or failed."""
-        row, deaths = self._new_row(photo), standing.deaths
+    def _finish(self, photo: Row, looks: list[Look], standing: Standing, clock: Clock) -> None:
+        """Give looks their committed rows, restored or failed."""
         try:
             self._guard.check(standing)
-            data = self._fetched(photo, row)
+            data, facts = self._fetched(photo)
         except Exception as error:
-            return self._committed(photo, row | _failure(error), None, clock)
-        with self._works.only(claims.work_of(row), clock):
-            return self._once(photo, row, data, deaths, clock)
+            for look in looks:
+                look.row |= failure(error)
+                self._commit(photo, look, clock)
+            return
+        for look in looks:
+            look.row |= facts
+        with self._works.only(facts["source_sha256"], clock):
+            self._finish_content(photo, looks, data, standing.deaths, clock)
 
-    def _once(self, photo: Row, row: Row, data: bytes, deaths: int, clock: Clock) -> Row:
-        """The committed row of a photo of whose content no other is in hand: restored, unless that has been done."""
-        work, claim, picture = claims.work_of(row), None, None
-        try:
-            claim = claims.find(self._output, self._look, work)
-            first = duplicates.find_first(self._output, self._settings, claim, row)
-            if first is None:
-                with self._guard.at_risk(photo["photo_id"], deaths, clock):
-                    picture = self._restored(photo, row, data, clock)
-            else:
-                row = duplicates.point_at(first, row)
-            row["status"] = rows.RESTORED
-        except ray.exceptions.RayError:  # the actor of attempts has gone, and with it the run: no fault of the photo's
-            raise
-        except Exception as error:
-            row |= _failure(error)
-        row = self._committed(photo, row, picture, clock)
-        if row["status"] == rows.RESTORED and not row.get("duplicate_of"):
+    def _finish_content(self, photo: Row, looks: list[Look], data: bytes, deaths: int, clock: Clock) -> None:
+        """The same for a photo of whose content no other is in hand: looks that it has already are pointed at."""
+        for look in looks:
+            with look.failing_alone():
+                look.claim = claims.find(self._output, look.folder, claims.work_of(look.row))
+                first = duplicates.find_first(self._output, look.settings, look.claim, look.row)
+                if first is not None:
+                    look.row = duplicates.point_at(first, look.row) | {"status": rows.RESTORED}
+        left = [look for look in looks if look.is_open]
+        if left:
             try:
-                mine = claims.Claim(row["photo_id"], photo["path"], row["run"])
-                claims.make(self._output, self._look, work, mine, claim)
-            except SupirError as error:  # a copy of the photo will be restored for itself
-                log.warning("no claim for %s: %s", row["photo_id"], error)
-        return row
+                with self._guard.at_risk(photo["photo_id"], deaths, clock):
+                    self._make(photo, left, data, clock)
+            except ray.exceptions.RayError:  # the actor of attempts has gone, and with it the run: no photo's fault
+                raise
+            except Exception as error:
+                for look in left:
+                    look.row |= failure(error)
+        for look in looks:
+            self._commit(photo, look, clock)
+            if look.row["status"] == rows.RESTORED and not look.row.get("duplicate_of"):
+                self._claim(photo, look)
 
-    def _new_row(self, photo: Row) -> Row:
-        preset = self._settings.preset
+    def _new_row(self, photo: Row, look: RunSettings) -> Row:
+        preset = look.preset
         return {
             "photo_id": photo["photo_id"],
+            "path": photo["path"],
             "warnings": list(photo["warnings"] or []),
             "preset": preset.name,
             "preset_digest": preset.digest,
             "tau_r": preset.pull.tau_r,
-            "model": self._settings.model,
-            "model_digest": self._settings.model_digest,
+            "model": look.model,
+            "model_digest": look.model_digest,
             "caption": photo["caption"],
             **{name: photo[name] for name in ("caption_source", "caption_digest", "caption_s", "tile_captions")},
             "source_uri": photo["uri"],
             "source_version": photo["source_version"],
-            "format": self._settings.format,
+            "format": look.format,
             "worker": f"{socket.gethostname()}:{os.getpid()}",
-            "run": self._settings.run,
+            "run": look.run,
             "supir_version": __version__,
         }
 
-    def _fetched(self, photo: Row, row: Row) -> bytes:
-        """The photo's file; fills in what is learnt on the way."""
+    def _fetched(self, photo: Row) -> tuple[bytes, Row]:
+        """The photo's file, and what is learnt on the way."""
         start = time.monotonic()
         store, name = opened(photo["uri"], self._settings)
         check_name(name)
         data = store.read(name)
-        row |= {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}
-        row["fetch_s"] = time.monotonic() - start
-        return data
+        facts = {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}
+        if photo["source_sha256"] not in (None, facts["source_sha256"]):
+            raise PhotoError(
+                "the photo has changed since the look that this one goes on from",
+                hint="supir run with its input restores it anew",
+                code="photo-changed",
+            )
+        return data, {**facts, "fetch_s": time.monotonic() - start}
 
-    def _restored(self, photo: Row, row: Row, data: bytes, clock: Clock) -> bytes:
-        """The finished picture file; fills in what is learnt on the way."""
-        start = time.monotonic()
-        decoded = decode(data)
-        row |= {
-            "source_format": decoded.format,
-            "source_mode": decoded.mode,
-            "source_width": decoded.width,
-            "source_height": decoded.height,
-            "warnings": row["warnings"] + decoded.warnings,
-        }
-        preset = self._settings.preset
-        if photo["caption_source"] == rows.PROMPT:
-            preset = derive(preset, ["text.positive="])
-        tiles = tuple(photo["tile_captions"] or ())
-        subject = Photo(row["source_sha256"], decoded.pixels, preset, photo["caption"], tiles)
-        check_size(plan_photo(subject), self._settings)
-        row["fetch_s"] += time.monotonic() - start
-        start = time.monotonic()
-        pixels, warnings = self._networks(subject, clock)
-        row |= {"restore_s": time.monotonic() - start, "networks_s": clock.networks_s}
-        row["warnings"] += warnings + encoding_warnings(self._settings.format, decoded.alpha)
-        row["height"], row["width"] = pixels.shape[:2]
-        return encode(pixels, self._settings.format, grey=decoded.grey, alpha=decoded.alpha)
+    def _claim(self, photo: Row, look: Look) -> None:
+        """Say whose picture stands for this content."""
+        mine = claims.Claim(look.row["photo_id"], photo["path"], look.row["run"])
+        try:
+            claims.make(self._output, look.folder, claims.work_of(look.row), mine, look.claim)
+        except SupirError as error:  # a copy of the photo will be restored for itself
+            log.warning("no claim for %s: %s", look.row["photo_id"], error)
 
     def _stamped(self, row: Row) -> Row:
         return row | {"finished_at": datetime.datetime.now(datetime.UTC)}
 
-    def _committed(self, photo: Row, row: Row, picture: bytes | None, clock: Clock) -> Row:
-        """The row that stands in the store, or one that says why none does."""
+    def _commit(self, photo: Row, look: Look, clock: Clock) -> None:
+        """Give a look the row that stands in the store, or one that says why none does."""
         start = time.monotonic()
-        row = self._stamped(row) | {"seconds": clock.age()}
+        row = self._stamped(look.row) | {"seconds": clock.age()}
         try:
             stands = commit.commit(
-                self._output, self._look, photo["path"], row, picture, lambda found: self._stands(photo, found)
+                self._output,
+                look.folder,
+                photo["path"],
+                row,
+                look.picture,
+                lambda found: self._stands(photo, look.settings, found),
             )
         except SupirError as error:
             nothing = dict.fromkeys(("image", "bytes", "sha256", "width", "height", "duplicate_of"))
-            return row | _failure(error) | nothing
-        return stands | {"commit_s": time.monotonic() - start} if stands is row else stands
-
-
-def _picture(result: Restored) -> Picture:
-    if not torch.isfinite(result.image).all():
-        raise PhotoError("the networks gave values that are no numbers", hint="--dtype float32", code="not-finite")
-    return Picture(to_uint8(result.image), result.warnings)
-
-
-def _failure(error: Exception) -> Row:
-    """What a row says of an error. One that is not ours is a bug, but one photo's: the others shall not wait for it."""
-    message = str(error)
-    if isinstance(error, SupirError):
-        code, message = error.code, f"{error} ({error.hint})" if error.hint else message
-    elif isinstance(error, MemoryError | torch.OutOfMemoryError):
-        code = "out-of-memory"
-    else:
-        code, message = "internal-error", f"{type(error).__name__}: {error}"
-        log.error("a bug, with one photo", exc_info=error)
-    return {"status": rows.FAILED, "error_code": code, "error_message": message}
+            look.row = row | failure(error) | nothing
+            return
+        look.row = stands | {"commit_s": time.monotonic() - start} if stands is row else stands

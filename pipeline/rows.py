@@ -36,6 +36,7 @@ MANIFEST = pa.schema(
         ("prompt", pa.string()),  # from the manifest, in place of the caption and of the preset's own words
         ("preset", pa.string()),  # the look that the photo is listed for; null: whichever is run
         ("edited", pa.string()),  # the caption that people have put in place of all others; null if they have not
+        ("looks", pa.list_(pa.string())),  # digests of those that it is to get; null: all of the run
     ]
 )
 
@@ -56,6 +57,7 @@ INDEX = pa.schema(
         ("caption_digest", pa.string()),  # of the model and of what it is asked; null unless a model wrote it
         ("caption_s", pa.float64()),  # that the model took for it; null if it had been written before
         ("tile_captions", pa.list_(pa.string())),  # read in place of the caption, if there are any
+        ("path", pa.string()),  # the photo's place below the folders of looks, as in rows.MANIFEST
         ("image", pa.string()),  # relative to the output; null unless restored
         ("duplicate_of", pa.string()),  # the photo_id whose picture `image` is; null if it is the photo's own
         ("format", pa.string()),
@@ -63,6 +65,11 @@ INDEX = pa.schema(
         ("height", pa.int32()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
+        (
+            "fidelity_db",
+            pa.float64(),
+        ),  # how close the result is to the photo, see supir_core/fidelity.py: more is closer
+        ("fidelity_de", pa.float64()),  # by its colours: less is closer
         ("source_uri", pa.string()),
         ("source_version", pa.string()),
         ("source_format", pa.string()),
@@ -85,8 +92,8 @@ INDEX = pa.schema(
 
 _CAPTION = ("caption_source", "caption_digest", "caption_s", "tile_captions", "warnings")
 
-CAPTIONED = pa.schema([*MANIFEST, *(INDEX.field(name) for name in _CAPTION)])
-"""What the caption stage hands to the restore stage."""
+CAPTIONED = pa.schema([*MANIFEST, *(INDEX.field(name) for name in (*_CAPTION, "source_sha256"))])
+"""What the caption stage hands to the restore stage; a photo that is not of the `source_sha256`, if any, is refused."""
 
 
 def table(rows: list[Row], schema: pa.Schema) -> pa.Table:

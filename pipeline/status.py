@@ -41,9 +41,9 @@ class RunStatus:
 
     @property
     def look(self) -> tuple[str, str]:
-        """Preset with its digest, and shard: one run of these at a time."""
-        preset = f"{self.asked['preset']['name']}-{self.asked['preset_digest']}"
-        return preset, self.asked.get("shard") or ""
+        """Presets with their digests, and shard: one run of these at a time."""
+        named = zip(self.asked["presets"], self.asked["preset_digests"], strict=True)
+        return ", ".join(f"{preset['name']}-{digest}" for preset, digest in named), self.asked.get("shard") or ""
 
     @property
     def left(self) -> int:
@@ -110,7 +110,7 @@ def read_one(store: Store, run: str) -> RunStatus | None:
     data = store.read_if_any(f"runs/{run}/run.json")
     try:
         asked = json.loads(data or b"{}")
-        return RunStatus(asked, come) if come is not None and asked["preset"]["name"] else None
+        return RunStatus(asked, come) if come is not None and asked["presets"] else None
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -204,6 +204,38 @@ class Store:
             with _whole(full) as temporary:
                 shutil.copyfile(file, temporary)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return self._local
+
+    def copy_to(self, path: str, other: Store, target: str) -> None:
+        """Copy an object, over whatever lies there; within S3 the store does it, and nothing is fetched.
+
+        Raises:
+            StorageError: it does not exist (`not-found`), or cannot be read or written.
+        """
+        if self._s3 and other._s3:
+            with _explained(self.uri(path)):
+                self._fs.copy(self._full(path), other._full(target))
+        elif self._local:
+            if not self.is_file(path):
+                raise StorageError(f"{self.uri(path)} does not exist", code="not-found")
+            other.upload(self._full(path), target)
+        else:
+            other.write(target, self.read(path))
+
+    def link_to(self, path: str, other: Store, target: str) -> None:
+        """Make a symbolic link to an object of a local folder in another one, over whatever lies there.
+
+        Raises:
+            StorageError: the object does not exist (`not-found`), or the link cannot be made.
+        """
+        if not self.is_file(path):
+            raise StorageError(f"{self.uri(path)} does not exist", code="not-found")
+        with _explained(other.uri(target)), _whole(other._full(target)) as temporary:
+            temporary.symlink_to(self._full(path))
+
     def pages(self, path: str = "") -> Iterator[list[Entry]]:
         """Every object below a path, in no order, some at a time: stores can hold more than memory does."""
         top = self._full(path)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from supir_core import calibration
 from supir_core.errors import PresetError
 from supir_core.strict import OFF, did_you_mean, from_text, parse_table, within
 
@@ -58,9 +59,10 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Pull:
-    """Restoration guidance: the pull towards the photo's own latent."""
+    """Restoration guidance: the pull towards the photo's own latent. A file gives one of the two."""
 
     tau_r: float | None = within(0, 100)  # LARGER is WEAKER: 0.5 stays close, 4 is freer, off is free
+    fidelity: float | None = within(0, 1)  # what tau_r follows from (see `calibration`), LARGER is CLOSER; off: given
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class Preset:
     def digest(self) -> str:
         """12 hex digits that change when the look does; name and purpose do not count."""
         look = {key: value for key, value in asdict(self).items() if key not in ("name", "purpose")}
+        look["pull"] = {"tau_r": self.pull.tau_r}
         canonical = json.dumps(look, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
@@ -171,17 +174,27 @@ def load_preset(name_or_file: str, settings: Iterable[str] = ()) -> Preset:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PresetError(f"preset {name_or_file} is not TOML: {error}") from error
+    pull = values.get("pull")
+    if isinstance(pull, dict) and {"tau_r", "fidelity"} <= pull.keys():
+        raise PresetError(f"preset {name_or_file} has pull.tau_r and pull.fidelity", hint="one follows from the other")
     return derive(parse({"name": name, **values}), settings)
 
 
 def parse(values: Mapping[str, Any]) -> Preset:
-    """A preset from nested plain values.
+    """A preset from nested plain values; a tau_r that is not there follows from the fidelity.
 
     Raises:
         PresetError: a key is missing or unknown, or a value does not fit.
     """
+    pull = values.get("pull")
+    follows = isinstance(pull, Mapping) and "fidelity" in pull and "tau_r" not in pull
+    if isinstance(pull, Mapping) and {"tau_r", "fidelity"} & pull.keys():
+        values = {**values, "pull": {"tau_r": OFF, "fidelity": OFF, **pull}}
     preset: Preset = parse_table(Preset, values, "")
     _validate(preset)
+    if follows and preset.pull.fidelity is not None:
+        tau_r = calibration.shipped().tau_r(preset.pull.fidelity, preset.sampling)
+        preset = replace(preset, pull=replace(preset.pull, tau_r=tau_r))
     return preset
 
 
@@ -197,7 +210,36 @@ def derive(preset: Preset, settings: Iterable[str]) -> Preset:
             known = [f"{s}.{k}" for s, table in values.items() if isinstance(table, dict) for k in table]
             raise PresetError(f"unknown key {path}{did_you_mean(path, known)}", hint="see: supir presets show NAME")
         values[section][key] = from_text(raw.strip())
+        if (section, key) == ("pull", "tau_r"):
+            values["pull"]["fidelity"] = OFF
+    if values["pull"]["fidelity"] != OFF:
+        del values["pull"]["tau_r"]  # it follows anew: the schedule or the fidelity may have changed
     return parse(values)
+
+
+def differences(looks: Sequence[Preset]) -> dict[str, list[Any]]:
+    """What sets looks apart: the values of every key (`pull.tau_r`) in which they are not all the same."""
+    flat = [
+        {f"{section}.{key}": value for section, table in look.to_dict().items() if isinstance(table, dict)
+         for key, value in table.items()}
+        for look in looks
+    ]  # fmt: skip
+    return {key: [one[key] for one in flat] for key in flat[0] if len({str(one[key]) for one in flat}) > 1}
+
+
+def sweep_values(sweep: str) -> list[str]:
+    """The settings of a sweep: `pull.tau_r=1,off` -> `pull.tau_r=1` and `pull.tau_r=off`.
+
+    Raises:
+        PresetError: it is not of this form.
+    """
+    path, _, values = sweep.partition("=")
+    settings = [f"{path}={value.strip()}" for value in values.split(",")]
+    if not values or "" in (value.strip() for value in values.split(",")):
+        raise PresetError(
+            f"--sweep {sweep!r} is not section.key=value,value,...", hint="for example --sweep pull.tau_r=0.5,1,2,4,off"
+        )
+    return settings
 
 
 def _validate(preset: Preset) -> None:

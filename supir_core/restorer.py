@@ -7,6 +7,8 @@ z_center  = sample of the encoder(x_stage1)                    what restoration 
 cond, uncond = text(caption + suffix), text(negative prompt)
 z         = restoration-guided sampling, in overlapping windows
 x_out     = decode(z), with the colours of x_stage1, resized to the size asked for
+
+A photo that is to have several looks comes several times, with one array of pixels: its stage 1 is computed once.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ from supir_core.conditioning import Conditioning, condition, join_prompt
 from supir_core.cost import network_cost
 from supir_core.denoiser import Denoiser, Subject, denoise_together, latent_tiling
 from supir_core.errors import PhotoError
+from supir_core.latents import Latents
 from supir_core.memory import free_memory, is_out_of_memory
 from supir_core.models import DEMO_MODEL
 from supir_core.networks.text import PROMPT_TOKENS
+from supir_core.networks.vae import Posterior
 from supir_core.noise import Noise, photo_noise
 from supir_core.precision import device_named, precision_named
 from supir_core.presets import Preset
@@ -49,10 +53,13 @@ class Photo:
     """One photo and the look it is to get."""
 
     key: str  # the sha256 of its file; with the preset's seed: all of its randomness
-    pixels: np.ndarray  # (H, W, 3) uint8, sRGB, upright
+    pixels: np.ndarray  # (H, W, 3) uint8, sRGB, upright; the same array in each look of a photo
     preset: Preset
     caption: str = ""
     tile_captions: tuple[str, ...] = ()  # instead of it: one per window of `caption_windows`
+    latents: Latents | None = (
+        None  # of its stage 1, if they are known; those of another size or model give another photo
+    )
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Job:
     captions: tuple[str, ...]  # one, or one per window of `caption_windows`
     preset: Preset
     noise: Noise
+    latents: Latents | None = None
 
 
 class Restored(NamedTuple):
@@ -70,6 +78,14 @@ class Restored(NamedTuple):
 
     image: Tensor  # (1, 3, height, width) float32 in [-1, 1], on the CPU
     warnings: list[str]  # what a user should know of it: `prompt-truncated`, `negative-prompt-truncated`
+    latents: Latents | None = None  # of its stage 1, on the CPU: for other looks of the photo
+
+
+class _Scene(NamedTuple):
+    """What all looks of a photo start from."""
+
+    x_stage1: Tensor  # (1, 3, H, W)
+    latents: Latents
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class _Prepared:
     """A job before sampling."""
 
     job: Job
-    x_stage1: Tensor  # (1, 3, H, W)
+    scene: _Scene
     z_center: Tensor  # (1, 4, h, w)
     subject: Subject
     warnings: list[str]
@@ -136,7 +152,7 @@ class Restorer:
         Each result depends on its photo, preset and weights alone: photos share the networks' batches, not randomness.
 
         Args:
-            photos: of any sizes and presets.
+            photos: of any sizes and presets; those that share an array of pixels share their stage 1.
             on_step: called after each sampling step with the number of steps done.
 
         Raises:
@@ -145,12 +161,13 @@ class Restorer:
         sizes = [plan_photo(photo) for photo in photos]
         jobs = [
             Job(
-                image.to_tensor(photo.pixels, size.network_height, size.network_width),
+                x_lq,
                 photo.tile_captions or (photo.caption,),
                 photo.preset,
                 photo_noise(photo.key, photo.preset.sampling.seed),
+                photo.latents,
             )
-            for photo, size in zip(photos, sizes, strict=True)
+            for photo, x_lq in zip(photos, _tensors(photos, sizes), strict=True)
         ]
         try:
             results = self.run(jobs, on_step)
@@ -164,14 +181,15 @@ class Restorer:
                 code="out-of-memory",
             ) from error
         return [
-            Restored(image.resize_back(x_out, size.height, size.width).cpu(), warnings)
-            for (x_out, warnings), size in zip(results, sizes, strict=True)
+            result._replace(image=image.resize_back(result.image, size.height, size.width).cpu())
+            for result, size in zip(results, sizes, strict=True)
         ]
 
     @torch.inference_mode()
     def run(self, jobs: Sequence[Job], on_step: Callable[[int], None] = lambda step: None) -> list[Restored]:
         """The path from x_lq to x_out; pictures of the size of their x_lq, unclipped, on the device."""
-        prepared = [self._prepare(job) for job in jobs]
+        scenes: dict[tuple[int, str], _Scene] = {}  # by x_lq, and by how it is cleaned
+        prepared = [self._prepare(job, scenes) for job in jobs]
         subjects = [p.subject for p in prepared]
         latents = run_together(
             [_sampler(p) for p in prepared],
@@ -192,10 +210,22 @@ class Restorer:
         """
         return self._autoencoder.stage1(x_lq, clean)
 
-    def _prepare(self, job: Job) -> _Prepared:
-        z_control, x_stage1 = self.preview(job.x_lq, job.preset.stage1.clean)
-        posterior = self._autoencoder.encode(x_stage1)
-        z_center = posterior.sample(job.noise("posterior", posterior.mean.shape).to(self._device))
+    def _scene(self, job: Job) -> _Scene:
+        clean = job.preset.stage1.clean
+        if job.latents is None:
+            z_control, x_stage1 = self.preview(job.x_lq, clean)
+            posterior = self._autoencoder.encode(x_stage1)
+            return _Scene(x_stage1, Latents(z_control, posterior.mean, posterior.std))
+        latents = job.latents.to(self._device)
+        as_it_is = clean == "none"
+        return _Scene(job.x_lq.to(self._device) if as_it_is else self._autoencoder.decode(latents.z_control), latents)
+
+    def _prepare(self, job: Job, scenes: dict[tuple[int, str], _Scene]) -> _Prepared:
+        which = id(job.x_lq), job.preset.stage1.clean
+        if which not in scenes:
+            scenes[which] = self._scene(job)
+        z_control, mean, std = scenes[which].latents
+        z_center = Posterior(mean, std).sample(job.noise("posterior", mean.shape).to(self._device))
         tiling = latent_tiling(z_control, job.preset.tile, self._window_cost)
         captions = per_window(job.captions, tiling.windows, caption_windows(job.preset.tile, *z_control.shape[-2:]))
         text = job.preset.text
@@ -206,7 +236,7 @@ class Restorer:
         warnings = ["prompt-truncated"] if any(truncated for _, truncated in prompts) else []
         if tokenizer.count(text.negative) > PROMPT_TOKENS:
             warnings.append("negative-prompt-truncated")
-        return _Prepared(job, x_stage1, z_center, subject, warnings)
+        return _Prepared(job, scenes[which], z_center, subject, warnings)
 
     def _window_cost(self, height: int, width: int) -> float:
         """Counted when first asked for, which takes seconds at full size: published windows never ask."""
@@ -220,8 +250,19 @@ class Restorer:
         return condition(self.networks.text, self.networks.dims.text.size_embedding, [prompt])
 
     def _finish(self, prepared: _Prepared, z: Tensor) -> Restored:
-        fix = COLOR_FIXES[prepared.job.preset.color.fix]
-        return Restored(fix(self._autoencoder.decode(z), prepared.x_stage1), prepared.warnings)
+        fix, scene = COLOR_FIXES[prepared.job.preset.color.fix], prepared.scene
+        x_out = fix(self._autoencoder.decode(z), scene.x_stage1)
+        return Restored(x_out, prepared.warnings, scene.latents.to(torch.device("cpu")))
+
+
+def _tensors(photos: Sequence[Photo], sizes: Sequence[SizePlan]) -> list[Tensor]:
+    """What the networks see of each photo: one tensor, if its array of pixels comes more than once in one size."""
+    made: dict[tuple[int, int, int], Tensor] = {}
+    seen = [(id(p.pixels), s.network_height, s.network_width) for p, s in zip(photos, sizes, strict=True)]
+    for which, photo in zip(seen, photos, strict=True):
+        if which not in made:
+            made[which] = image.to_tensor(photo.pixels, *which[1:])
+    return [made[which] for which in seen]
 
 
 def plan_photo(photo: Photo) -> SizePlan:

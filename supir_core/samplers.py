@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from supir_core.guidance import pull_strength, pull_towards
+from supir_core.guidance import pull_towards
 from supir_core.noise import Noise
+from supir_core.pull import CHURN_MAX, pull_strength
 
 
 class Query(NamedTuple):
@@ -46,7 +47,7 @@ def euler(
         s_noise: standard deviation of the churn noise.
     """
     levels = sigmas.tolist()
-    gamma = min(churn / (len(levels) - 1), 2**0.5 - 1)
+    gamma = min(churn / (len(levels) - 1), CHURN_MAX)
     x = _start(levels[0], z_center, noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         sigma_hat = sigma * (1 + gamma)

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supir_core.guidance import classifier_free, linear_in_sigma, pull_strength, pull_towards
+from supir_core.guidance import classifier_free, linear_in_sigma, pull_towards
+from supir_core.pull import pull_strength
 from supir_core.schedule import SIGMA_MAX
 
 sigmas = st.floats(0.06, SIGMA_MAX)

@@ -158,7 +158,7 @@ def test_a_name_that_is_no_folder_name_is_refused(name: str, values: dict[str, A
     ],
 )
 def test_a_setting_changes_one_value(setting: str, section: str, key: str, value: Any) -> None:
-    before = load_preset("faithful")
+    before = load_preset("paper")
     after = derive(before, [setting])
     assert getattr(getattr(after, section), key) == value
     changed = dataclasses.replace(getattr(before, section), **{key: value})

@@ -31,7 +31,15 @@ ONLY_IN = {
     },
     "fsspec": {"pipeline/storage.py"},
     "duckdb": {"pipeline/database.py", "pipeline/index.py"},
-    "typer": {"jobs/cli.py", "jobs/cli_bench.py", "jobs/cli_index.py", "jobs/cli_jobs.py", "jobs/options.py"},
+    "typer": {
+        "jobs/cli.py",
+        "jobs/cli_bench.py",
+        "jobs/cli_index.py",
+        "jobs/cli_jobs.py",
+        "jobs/cli_looks.py",
+        "jobs/cli_presets.py",
+        "jobs/options.py",
+    },
 }
 MAX_LINES = 400
 

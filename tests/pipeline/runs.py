@@ -33,7 +33,7 @@ def settings_for(source: str | Path, output: str | Path, **changes: Any) -> RunS
         "run": f"run-{next(_numbers):03d}",
         "input": str(source),
         "output": str(output),
-        "preset": load_preset("demo", TINY),
+        "presets": (load_preset("demo", TINY),),
         "captioning": Captioning(),
         "model": "demo",
         "model_digest": model_digest("demo"),
@@ -44,6 +44,7 @@ def settings_for(source: str | Path, output: str | Path, **changes: Any) -> RunS
         "retry_captions": False,
         "only": None,
         "redo": False,
+        "latents": "none",
         "max_megapixels": 100.0,
         "photo_timeout_s": None,
         "address": None,
@@ -58,12 +59,14 @@ def settings_for(source: str | Path, output: str | Path, **changes: Any) -> RunS
         "allow_uris": (),
         "log_format": "text",
     }
+    if "preset" in changes:
+        changes["presets"] = (changes.pop("preset"),)
     return RunSettings(**{**values, **changes})
 
 
 def plan_for(settings: RunSettings) -> Plan:
     """What a run with these settings has to do."""
-    return make_plan(read_manifest(settings.input, settings.limit), settings)
+    return make_plan(read_manifest(settings.input, settings.limit, settings.preset_names), settings)
 
 
 def restore(settings: RunSettings, load: LoadRestorer | None = None) -> Plan:

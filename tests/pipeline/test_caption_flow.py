@@ -152,10 +152,7 @@ def test_the_endpoint_dies_half_way(tmp_path: Path, server: Server) -> None:
     settings = settings_for(tmp_path / "in", tmp_path / "out", captioning=words)
     plan = plan_for(settings)
     assert (plan.todo.num_rows, plan.done_before, plan.lost_captions) == (0, 16, 11)
-    assert (
-        report.summarize(Store(settings.output), read_manifest(settings.input), settings.preset.digest).lost_captions
-        == 11
-    )
+    assert report.summarize(Store(settings.output), read_manifest(settings.input), settings.presets).lost_captions == 11
 
 
 def test_captions_that_an_outage_has_cost_come_when_asked_for(tmp_path: Path, server: Server) -> None:

@@ -87,11 +87,11 @@ def test_a_survey_adds_up_sizes_and_refusals(setting: RunSettings) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "code"),
-    [({"max_megapixels": 2.0}, "too-large"), ({"format": "webp", "preset": "wide"}, "output-limit")],
+    [({"max_megapixels": 2.0}, "too-large"), ({"format": "webp", "presets": "wide"}, "output-limit")],
 )
 def test_limits_are_those_of_the_run(setting: RunSettings, changes: dict[str, object], code: str) -> None:
-    if "preset" in changes:
-        changes = changes | {"preset": load_preset("demo", ["size.upscale=16"])}
+    if "presets" in changes:
+        changes = changes | {"presets": (load_preset("demo", ["size.upscale=16"]),)}
     photos = manifest(setting, {"a.png": encoded(picture(1280, 1920), "PNG")})
     found = estimate.survey(photos, RunSettings(**{**setting.__dict__, **changes}))
     assert list(found.refused) == [code]

@@ -75,7 +75,7 @@ def test_a_submitted_run_waits_for_one_that_may_have_died(setting: RunSettings) 
 
 
 def test_looks_do_not_disturb_each_other(setting: RunSettings) -> None:
-    with take(setting), take(setting, preset=load_preset("demo", ["pull.tau_r=2"])):
+    with take(setting), take(setting, presets=(load_preset("demo", ["pull.tau_r=2"]),)):
         assert len(leases(setting)) == 2
 
 

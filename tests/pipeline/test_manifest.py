@@ -120,12 +120,14 @@ def test_a_list_may_name_presets_and_prompts(tmp_path: Path, suffix: str) -> Non
             {"uri": "paper.jpg", "preset": "paper", "prompt": ""},
         ],
     )
-    faithful, paper, all_of_them = (read_manifest(str(source), preset=name) for name in ("faithful", "paper", None))
+    faithful, paper, all_of_them = (
+        read_manifest(str(source), presets=names) for names in (["faithful"], ["paper"], None)
+    )
     assert column(faithful, "prompt") == {"any.jpg": "a house", "both.jpg": None}
     assert column(paper, "prompt") == {"any.jpg": "a house", "both.jpg": "a street", "paper.jpg": None}
     assert (faithful.others, paper.others, all_of_them.others) == ({"paper": 2}, {"faithful": 1}, {})
     assert ids(all_of_them) == ["any.jpg", "both.jpg", "both.jpg", "paper.jpg"]
-    assert ids(read_manifest(str(source), limit=2, preset="paper")) == ["any.jpg", "both.jpg"]
+    assert ids(read_manifest(str(source), limit=2, presets=["paper"])) == ["any.jpg", "both.jpg"]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

@@ -57,7 +57,7 @@ def todo(setting: RunSettings, **changes: Any) -> list[str]:
 
 
 def report_of(setting: RunSettings) -> report.Summary:
-    return report.summarize(Store(setting.output), read_manifest(setting.input), setting.preset.digest)
+    return report.summarize(Store(setting.output), read_manifest(setting.input), setting.presets)
 
 
 def test_at_first_everything(setting: RunSettings) -> None:
@@ -103,7 +103,7 @@ def test_a_changed_photo_is_done_again(setting: RunSettings) -> None:
 
 def test_another_look_is_another_matter(setting: RunSettings) -> None:
     index(setting, "a.jpg", rows.RESTORED)
-    assert len(todo(setting, preset=load_preset("demo", ["pull.tau_r=2"]))) == 3
+    assert len(todo(setting, presets=(load_preset("demo", ["pull.tau_r=2"]),))) == 3
 
 
 def test_one_look_is_never_made_by_two_models(setting: RunSettings) -> None:

@@ -22,4 +22,4 @@ def test_they_are_saved_with_the_output(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, tmp_path / "out")
     settings.save(Store(settings.output), photos=3)
     saved = json.loads((tmp_path / "out" / "runs" / settings.run / "run.json").read_text(encoding="utf-8"))
-    assert (saved["photos"], saved["preset_digest"]) == (3, settings.preset.digest)
+    assert (saved["photos"], saved["preset_digests"]) == (3, [settings.preset.digest])
