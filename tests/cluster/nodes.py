@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -43,6 +42,10 @@ class Node:
 
     process: subprocess.Popen[bytes]
     log: Path
+
+    def is_up(self) -> bool:
+        """Whether it has joined its cluster."""
+        return "Ray runtime started" in self.log.read_text(encoding="utf-8", errors="replace")
 
     def kill(self) -> None:
         """As a machine that loses its power: nobody says goodbye."""
@@ -85,7 +88,7 @@ class Nodes:
             "--head", f"--port={self.port}", f"--node-ip-address={self.host}", f"--dashboard-host={self.host}",
             f"--dashboard-port={self.api_port}", "--include-dashboard=true", "--num-cpus=2", "--num-gpus=0",
             f"--metrics-export-port={self.metrics_port}", f"--temp-dir={self.temporary}",
-            "--ray-client-server-port=0",  # none
+            f"--ray-client-server-port={free_port()}",
         ]  # fmt: skip
         node = self._start("head", words, self.before, {})
         self._wait_for_api(node)
@@ -116,12 +119,6 @@ class Nodes:
         for node in self.running:
             node.kill()
         return self.start_head()
-
-    def gpus(self) -> float:
-        """That nodes have brought."""
-        with urllib.request.urlopen(f"{self.api}/api/cluster_status", timeout=30) as answer:
-            usage = json.load(answer)["data"]["clusterStatus"]["loadMetricsReport"]["usage"]
-        return float(usage.get("GPU", [0, 0])[1])
 
     def homes(self) -> list[Path]:
         """What nodes keep for themselves."""

@@ -152,7 +152,7 @@ def test_what_is_in_the_image_is_used_when_no_package_travels_and_another_releas
     other = archive._replace(output=archive.output + "-other")
     node = cluster.add(gpus=4, PYTHONPATH=str(tmp_path))
     words = ("--no-package", "--workers", 6, "--gpus-per-worker", 1)
-    until("the node", lambda: cluster.gpus() == 6 or None)
+    until("the node", node.is_up)
     done = supir("submit", "--address", cluster.api, *other.words(*words, steps=STEPS), "--follow")
     node.kill()
     assert done.returncode == 2, done.stderr
