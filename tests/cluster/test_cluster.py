@@ -22,7 +22,7 @@ from tests.s3.gateway import Gateway
 pytestmark = pytest.mark.slow  # minutes, and several machines' worth of processes
 
 PHOTOS = 24
-STEPS = 40  # a photo takes about a second
+STEPS = 10
 
 
 @pytest.fixture(scope="module")

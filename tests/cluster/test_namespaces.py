@@ -19,7 +19,7 @@ from tests.s3.gateway import Gateway
 pytestmark = pytest.mark.slow  # minutes, and several machines' worth of processes
 
 PHOTOS = 16
-STEPS = 40
+STEPS = 6
 
 
 def test_machines_that_share_nothing_restore_an_archive_together(
