@@ -154,7 +154,7 @@ def drive() -> None:
         skip_if_sharper_than=None, limit=None, only=None, shard=orders["shard"], retry_failed=False,
         retry_captions=False, redo=False, latents="none", max_megapixels=1, photo_timeout_s=None, address=None,
         workers=gpus, gpus_per_worker=1.0, photos_per_batch=1, tile_batch=1, device="cpu", dtype=None,
-        compiled=False, allow_download=False,
+        compiled=False, allow_download=False, allow_uris=(), log_format="text",
     )  # fmt: skip
     todo = make_plan(read_manifest(settings.input), settings).todo
     seen = _Seen(wait, todo.num_rows, gpus)

@@ -96,7 +96,7 @@ def plan() -> None:
         skip_if_sharper_than=None, limit=None, only=None, shard=None, retry_failed=False,
         retry_captions=False, redo=False, latents="none", max_megapixels=1, photo_timeout_s=None, address=None,
         workers=None, gpus_per_worker=None, photos_per_batch=1,
-        tile_batch=1, device=None, dtype=None, compiled=False, allow_download=False,
+        tile_batch=1, device=None, dtype=None, compiled=False, allow_download=False, allow_uris=(), log_format="text",
     )  # fmt: skip
     start = time.monotonic()
     planned = make_plan(Manifest(TableFile(rows.MANIFEST, folder / "manifest.parquet"), {}, {}), settings)

@@ -7,16 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import cli_index, cli_looks, cli_presets, exits
+from jobs import cli_index, cli_jobs, cli_looks, cli_presets, exits
 from jobs.cli_bench import bench_app
 from jobs.options import (
     AcceptDamaged,
     AllowDownload,
+    AllowUris,
     Compiled,
     Device,
     Dtype,
     Json,
     KeepLatents,
+    LogFormat,
+    LogStyle,
     Model,
     OutputFormat,
     PackedDtype,
@@ -137,6 +140,8 @@ def run(
     dtype: Dtype = None,
     compiled: Compiled = False,
     allow_download: AllowDownload = False,
+    allow_uris: AllowUris = None,
+    log_format: LogFormat = LogStyle.text,
     progress: Annotated[ProgressStyle, typer.Option(help="bar, plain lines for logs, none.")] = ProgressStyle.auto,
     json_: Json = False,
 ) -> None:
@@ -231,6 +236,9 @@ def restore(
     )
 
 
+app.command()(takes_options_of(run)(cli_jobs.submit))
+app.add_typer(cli_jobs.app, name="jobs")
+app.command()(cli_jobs.status)
 app.add_typer(cli_index.app, name="index")
 app.command()(cli_index.runs)
 app.command()(cli_index.captions)

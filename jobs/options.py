@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
+from typer.models import OptionInfo
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -29,6 +30,13 @@ class OutputFormat(StrEnum):
     jpeg = "jpeg"
     webp = "webp"
     tiff = "tiff"
+
+
+class LogStyle(StrEnum):
+    """How a run and its workers log."""
+
+    text = "text"
+    json = "json"
 
 
 class PackedDtype(StrEnum):
@@ -144,6 +152,18 @@ AllowDownload = Annotated[
     bool,
     typer.Option("--allow-download", help="Fetch a captioning model that is not there; else nothing is fetched."),
 ]
+AllowUris = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-uri",
+        metavar="PREFIX",
+        help="Open photos and caption files of a list only if their URIs begin so; repeatable. Default: object stores, "
+        "http(s) at public addresses and, unless on a cluster, local files.",
+    ),
+]
+LogFormat = Annotated[
+    LogStyle, typer.Option("--log-format", help="json: one JSON object a line on stderr, with run and photo_id.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, for scripts.")]
 JsonAlone = Annotated[bool, typer.Option("--json", help="Print the JSON object alone, without the table before it.")]
 
@@ -166,6 +186,30 @@ def takes_options_of(other: Callable[..., None], *but: str) -> Callable[[Command
         return command
 
     return decorate
+
+
+def words_of(command: Callable[..., None], options: dict[str, Any], but: Sequence[str]) -> list[str]:
+    """Options as words of a command line; those that have their usual values are left out.
+
+    Args:
+        command: a command, of which every parameter is an option.
+        options: by the names of its parameters.
+        but: parameters that are left out.
+    """
+    words: list[str] = []
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        value = options.get(name)
+        if name in but or value is None or value == parameter.default:
+            continue
+        (option,) = (part for part in get_args(parameter.annotation)[1:] if isinstance(part, OptionInfo))
+        declared = [option.default, *(option.param_decls or ())]  # typer takes the first for a default
+        long = [word for word in declared if isinstance(word, str) and word.startswith("--")]
+        word = long[0] if long else "--" + name.replace("_", "-")
+        if value is True:
+            words.append(word)
+        for one in value if isinstance(value, list | tuple) else [] if isinstance(value, bool) else [value]:
+            words += [word, str(one.value if isinstance(one, StrEnum) else one)]
+    return words
 
 
 def plain(options: dict[str, Any]) -> dict[str, Any]:

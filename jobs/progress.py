@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+log = logging.getLogger(__name__)
 
 PLAIN_EVERY_S = 10.0
 PATIENCE_S = 2.0  # what takes less shows no progress
@@ -48,12 +51,13 @@ class RunProgress:
 
     Args:
         total: photos of this run.
-        style: auto, bar, plain or none; auto is a bar on a terminal, else plain lines.
+        style: auto, bar, plain, log (plain lines, logged) or none; auto is a bar on a terminal, else plain lines.
     """
 
     def __init__(self, total: int, style: str):
         self.total, self.done, self.failed, self.captioned, self.megapixels = total, 0, 0, 0, 0.0
         self._style = style if style != "auto" else ("bar" if sys.stderr.isatty() else "plain")
+        self._lines = self._style in ("plain", "log")
         self._start = self._said = time.monotonic()
         self._first: tuple[float, int] | None = None  # when the first photos were finished, and how many
         columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -62,7 +66,7 @@ class RunProgress:
 
     def __enter__(self) -> RunProgress:
         self._bar.__enter__()
-        if self._style == "plain":
+        if self._lines:
             self._line()
         return self
 
@@ -70,7 +74,7 @@ class RunProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.__exit__(kind, error, trace)
-        if self._style == "plain" and kind is None:
+        if self._lines and kind is None:
             self._line()
 
     @property
@@ -101,11 +105,14 @@ class RunProgress:
 
     def say(self, text: str) -> None:
         """Show a line of text."""
-        self._bar.console.print(text, markup=False, soft_wrap=True)
+        if self._style == "log":
+            log.info(text)
+        else:
+            self._bar.console.print(text, markup=False, soft_wrap=True)
 
     def _show(self) -> None:
         self._bar.update(self._task, completed=self.done + self.failed, description=self._text())
-        if self._style == "plain" and time.monotonic() - self._said >= PLAIN_EVERY_S:
+        if self._lines and time.monotonic() - self._said >= PLAIN_EVERY_S:
             self._line()
 
     def _text(self) -> str:
@@ -121,5 +128,9 @@ class RunProgress:
 
     def _line(self) -> None:
         self._said = time.monotonic()
+        if self._style == "log":
+            facts = {"done": self.done, "failed": self.failed, "left": self.left, "megapixels": self.megapixels}
+            log.info(self._text(), extra={"facts": facts})
+            return
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {self._text()}\n")
         sys.stderr.flush()

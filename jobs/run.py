@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import secrets
 import sys
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -17,10 +19,10 @@ from rich.text import Text
 from jobs import exits
 from jobs.looks import choose_looks, described, look_facts
 from jobs.progress import RunProgress
-from pipeline import report
+from pipeline import logs, model_cache, report
 from pipeline.captions import captioning
 from pipeline.captions.captioning import ENDPOINT, VLM, Captioning
-from pipeline.lease import held
+from pipeline.lease import STALE_S, held
 from pipeline.manifest import Manifest, read_manifest
 from pipeline.plan import Plan, make_plan, of_shard
 from pipeline.settings import RunSettings, check_together, parse_shard
@@ -29,6 +31,11 @@ from pipeline.storage import Store
 from supir_core import models
 from supir_core.caption_model import caption_directory
 from supir_core.errors import InputError
+
+SUBMISSION_VARIABLE = "SUPIR_SUBMISSION"
+"""The environment variable in which `supir submit` tells a run its submission's id, for `run.json`."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,19 +71,26 @@ class Request:
     dtype: str | None
     compiled: bool
     allow_download: bool
+    allow_uris: tuple[str, ...]
+    log_format: str
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Request:
         """What the options of `supir run` ask for; others are passed over."""
-        lists = {"presets": "presets", "changes": "settings", "sweep": "sweep"}
+        lists = {"presets": "presets", "changes": "settings", "sweep": "sweep", "allow_uris": "allow_uris"}
         asked = {**options, **{name: tuple(options[option] or ()) for name, option in lists.items()}}
         return cls(**{field.name: asked[field.name] for field in fields(cls)})
 
 
 def run(request: Request, progress_style: str, as_json: bool) -> int:
     """Restore what is left to restore; the exit code."""
-    console = Console(stderr=True, soft_wrap=True, markup=False)
     settings = build_settings(request)
+    logs.set_up(settings.log_format, settings.run)
+    if settings.log_format == logs.JSON:
+        progress_style = "log" if progress_style in ("auto", "bar", "plain") else progress_style
+        console = Console(file=cast(IO[str], logs.LinesAsLog(log)), width=200, soft_wrap=True, markup=False)
+    else:
+        console = Console(stderr=True, soft_wrap=True, markup=False)
     store, stop = Store(settings.output), Stop()
     with stop.listening():
         with console.status("reading the input"):
@@ -94,7 +108,8 @@ def carry_out(
     console: Console,
 ) -> int:
     """Restore what is left of a manifest, and say what came out; the exit code."""
-    with held(store, settings, stop.interrupt):
+    submitted = SUBMISSION_VARIABLE in os.environ  # perhaps as the machine of its driver has died just now
+    with held(store, settings, stop.interrupt, wait_s=2 * STALE_S if submitted else 0.0):
         return _run(settings, store, manifest, stop, progress_style, as_json, console)
 
 
@@ -165,7 +180,10 @@ def _run_flow(
         from supir_core.precision import device_named  # noqa: PLC0415
         from supir_core.weights import check_model  # noqa: PLC0415
 
-        check_model(settings.model)
+        if not model_cache.is_remote(settings.model):  # else the workers will, when they have fetched it
+            check_model(settings.model)
+            if settings.address:
+                models.check_safetensors(settings.model)
         check_captioner(settings, settings.allow_download, ask=True)
         if not settings.address:
             device_named(settings.device)
@@ -177,7 +195,15 @@ def _run_flow(
     )
     with console.status("loading Ray and the networks"):
         from pipeline import flow  # noqa: PLC0415
-    settings.save(store, photos=manifest.num_photos, todo=plan.pictures, ignored=manifest.ignored)
+    settings.save(
+        store,
+        photos=manifest.num_photos,
+        todo=plan.pictures,
+        done_before=plan.done_before,
+        failed_before=plan.failed_before,
+        ignored=manifest.ignored,
+        submission=os.environ.get(SUBMISSION_VARIABLE),
+    )
     with RunProgress(plan.pictures, progress_style) as progress:
         stop.say = progress.say
         kept = 0
@@ -215,6 +241,7 @@ def settings_of(request: Request, words: Captioning, latents: Literal["none", "u
     values: dict[str, Any] = asdict(request)
     for name in ("changes", "sweep", "keep_latents"):
         del values[name]
+    remote, demo = model_cache.is_remote(request.model), request.model == models.DEMO_MODEL
     run_name = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
     return RunSettings(
         **{
@@ -225,8 +252,8 @@ def settings_of(request: Request, words: Captioning, latents: Literal["none", "u
             "input": Store(request.input).uri(),
             "output": Store(request.output).uri(),
             "run": run_name,
-            "model": request.model if request.model == models.DEMO_MODEL else str(Path(request.model).resolve()),
-            "model_digest": models.model_digest(request.model),
+            "model": request.model if remote or demo else str(Path(request.model).resolve()),
+            "model_digest": (model_cache.digest if remote else models.model_digest)(request.model),
         }
     )
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import ray
 import torch
 
-from pipeline import rows
+from pipeline import logs, rows
 from pipeline.captions.finder import CaptionFinder
 from pipeline.captions.keeper import CaptionKeeper
 from pipeline.captions.writers import LoadWriters
+from pipeline.release import check as check_release
 from pipeline.rows import Row
 from pipeline.safeguard import Safeguard
 from pipeline.settings import RunSettings
+from pipeline.sources import opened
 from pipeline.watch import Clock
 from supir_core.errors import PhotoError, SupirError
 
@@ -29,13 +33,16 @@ class CaptionStage:
         threads: of the processor, for a model that runs on it.
         attempts: a handle of an `Attempts` actor of this stage's own.
         load: builds the writers.
+        release: the driver's.
     """
 
-    def __init__(self, settings: dict[str, Any], threads: int, attempts: Any, load: LoadWriters):
-        parsed = RunSettings.from_dict(settings)
+    def __init__(self, settings: dict[str, Any], threads: int, attempts: Any, load: LoadWriters, release: str):
         torch.set_num_threads(threads)
         self._refusal: SupirError | None = None
         try:
+            check_release(release, socket.gethostname())
+            parsed = RunSettings.from_dict(settings)
+            logs.set_up(parsed.log_format, parsed.run)
             writers = load(parsed)
         except SupirError as error:
             ray.get(attempts.refuse.remote(error))
@@ -43,13 +50,17 @@ class CaptionStage:
             return
         self._attempts, self._guard = attempts, Safeguard(attempts, parsed)
         looks = {source: CaptionKeeper(writer, parsed) for source, writer in writers.items()}
-        self._finder = CaptionFinder(parsed.captioning, looks, self._risk)
+        self._finder = CaptionFinder(parsed.captioning, looks, self._risk, partial(opened, settings=parsed))
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         """One row per photo, whatever happens to it."""
         if self._refusal:  # Ray would print one that is raised by a constructor, and try again
             raise self._refusal
-        return rows.table([self._finder.find(photo) for photo in photos.to_pylist()], rows.CAPTIONED)
+        found = []
+        for photo in photos.to_pylist():
+            with logs.about(photo["photo_id"]):
+                found.append(self._finder.find(photo))
+        return rows.table(found, rows.CAPTIONED)
 
     @contextmanager
     def _risk(self, photo: Row) -> Iterator[Clock]:

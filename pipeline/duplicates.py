@@ -10,7 +10,8 @@ from pipeline import claims, commit, replacing, rows
 from pipeline.claims import Claim
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
-from pipeline.storage import Store, split_uri
+from pipeline.sources import opened
+from pipeline.storage import Store
 from pipeline.watch import Clock
 
 _FROM_FIRST = (
@@ -53,7 +54,7 @@ def _stays(first: Row, settings: RunSettings) -> bool:
         return False
     if replacing.is_marked(Store(settings.output), settings.preset.folder, first["photo_id"]):
         return False  # people have replaced its caption
-    store, name = split_uri(first["source_uri"])
+    store, name = opened(first["source_uri"], settings)
     versions = [entry.version for entry in store.entries(name) if entry.path == name]
     return not first["source_version"] or versions in ([], [first["source_version"]])
 

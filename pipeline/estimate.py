@@ -21,7 +21,8 @@ from pipeline.photos.header import check_name, read_header
 from pipeline.ranges import open_ranges
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
-from pipeline.storage import Store, split_uri
+from pipeline.sources import opened
+from pipeline.storage import Store
 from supir_core.errors import PhotoError, StorageError, SupirError
 from supir_core.presets import Preset
 from supir_core.sizes import planned
@@ -176,7 +177,7 @@ def _sampled(settings: RunSettings, photo: Row) -> Sampled:
     try:
         for look in looks:
             commit.check_names(Store(settings.output), look.preset.folder, photo["path"], settings.format)
-        store, name = split_uri(photo["uri"])
+        store, name = opened(photo["uri"], settings)
         size = store.size(name) if photo["source_bytes"] is None else photo["source_bytes"]
         if size is None:
             raise StorageError(f"{photo['uri']} does not exist", code="not-found")

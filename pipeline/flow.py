@@ -28,12 +28,14 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy, Dataset
 
-from pipeline import replacing, rows
+from pipeline import metrics, replacing, rows
 from pipeline.attempts import start_attempts
 from pipeline.caption_stage import CaptionStage
 from pipeline.captions.writers import LoadWriters, load_writers
 from pipeline.database import TableFile
 from pipeline.index import IndexWriter
+from pipeline.progress import ProgressKeeper
+from pipeline.release import release
 from pipeline.restore_stage import LoadRestorer, RestoreStage, load_restorer
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
@@ -84,10 +86,15 @@ def run(
     ):
         attempts, caption_attempts, none_left = start_attempts(), start_attempts(), True
         both = [caption_attempts, attempts]
-        shares = share_machines(settings, ray.cluster_resources().get("GPU", 0.0))
-        with stop.draining(
-            begin_no_more=lambda: _each(both, "drain"),
-            unfinished=lambda: Unfinished(*map(sum, zip(*_each(both, "unfinished"), strict=True))),
+        shares = share_machines(settings, _gpus())
+        pictures = _pictures(settings, todo)
+        metrics.run_began(settings.run, pictures)
+        with (
+            ProgressKeeper(store, settings.run, pictures, shares.restorers, _gpus, stop.ask) as progress,
+            stop.draining(
+                begin_no_more=lambda: _each(both, "drain"),
+                unfinished=lambda: Unfinished(*map(sum, zip(*_each(both, "unfinished"), strict=True))),
+            ),
         ):
             for photos_of_round in todo.rounds(ROUND_ROWS):
                 needed = shares.at_most(photos_of_round.num_rows)
@@ -102,10 +109,27 @@ def run(
                         new = [row for row in finished.to_pylist() if row["status"] != rows.LEFT]
                         none_left &= len(new) == finished.num_rows
                         writer.append(new)
+                        progress.add(new)
+                        metrics.rows_came(settings.run, new, progress.left)
                         on_rows(new)
                         attempts.came.remote([row["photo_id"] for row in new])
+            progress.ended(none_left)
             return none_left
     return False
+
+
+def _gpus() -> float:
+    """That the cluster has at this moment."""
+    return float(ray.cluster_resources().get("GPU", 0.0))
+
+
+def _pictures(settings: RunSettings, todo: TableFile) -> int:
+    """That are to be made: of each photo one per look."""
+    return sum(
+        len(settings.presets if looks is None else looks)
+        for photos in todo.rounds(ROUND_ROWS)
+        for looks in photos["looks"].to_pylist()
+    )
 
 
 def _each(attempts: list[Any], method: str) -> list[Any]:
@@ -165,6 +189,7 @@ def captioned(settings: RunSettings, photos: Dataset, shares: Shares, attempts: 
             "threads": _threads(workers),
             "attempts": attempts,
             "load": load,
+            "release": release(),
         },
         compute=ActorPoolStrategy(
             size=workers,
@@ -190,6 +215,7 @@ def restored(settings: RunSettings, photos: Dataset, shares: Shares, attempts: A
             "threads": _threads(workers),
             "attempts": attempts,
             "load": load,
+            "release": release(),
         },
         compute=ActorPoolStrategy(
             size=workers,  # all asked for at once; none is let go in a lull, as networks take long to load

@@ -50,6 +50,7 @@ def held(
     interrupt: Callable[[], None],
     renew_s: float = RENEW_S,
     stale_s: float = STALE_S,
+    wait_s: float = 0.0,
 ) -> Iterator[None]:
     """Hold the leases of the settings' looks and shard.
 
@@ -59,21 +60,23 @@ def held(
         interrupt: raises KeyboardInterrupt in the main thread; called if another run has taken the lease over.
         renew_s: between two renewals.
         stale_s: without a renewal, after which another run takes the lease over.
+        wait_s: for a run that holds it to end, or to be stale.
 
     Raises:
         InputError: another run holds it or that of another number of shards (`run-active`), or has taken it over as
             this one was not heard of (`run-replaced`).
         StorageError: the output cannot be read or written.
     """
+    end = time.monotonic() + wait_s
     with ExitStack() as leases:
         for look in settings.each_look():
-            leases.enter_context(_held(_Lease(store, look, interrupt, renew_s, stale_s), renew_s))
+            leases.enter_context(_held(_Lease(store, look, interrupt, renew_s, stale_s), renew_s, end))
         yield
 
 
 @contextmanager
-def _held(lease: _Lease, renew_s: float) -> Iterator[None]:
-    lease.take()
+def _held(lease: _Lease, renew_s: float, end: float) -> Iterator[None]:
+    _take(lease, end, renew_s)
     renewer = threading.Thread(target=lease.keep, name="lease", daemon=True)
     renewer.start()
     try:
@@ -87,6 +90,16 @@ def _held(lease: _Lease, renew_s: float) -> Iterator[None]:
         lease.check()
         raise
     lease.check()
+
+
+def _take(lease: _Lease, end: float, every_s: float) -> None:
+    while True:
+        try:
+            return lease.take()
+        except InputError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(min(every_s, max(0.0, end - time.monotonic())))
 
 
 class _Lease:

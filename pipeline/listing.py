@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from pipeline import troubles
+
 LISTERS = 16  # folders that are listed at once
 PAGES_WAITING = 64  # of up to a thousand objects each
 
@@ -25,7 +27,10 @@ def try_again_when_busy() -> None:
 
 def _is_busy(error: Exception) -> bool:
     answer = getattr(error, "response", None) or {}
-    return answer.get("ResponseMetadata", {}).get("HTTPStatusCode") in BUSY
+    busy = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") in BUSY
+    if busy:
+        troubles.note(troubles.RETRIED)
+    return busy
 
 
 def s3_pages(fs: Any, root: str) -> Iterator[Page]:

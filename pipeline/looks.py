@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -101,11 +101,12 @@ class LookMaker:
     Args:
         restorer: the networks.
         settings: of the run.
+        on_batch: called with the number of photos of every batch and the seconds that it took.
     """
 
-    def __init__(self, restorer: PhotoRestorer, settings: RunSettings):
+    def __init__(self, restorer: PhotoRestorer, settings: RunSettings, on_batch: Callable[[int, float], None]):
         self._networks = SharedNetworks[list[Photo], list[Picture]](
-            partial(_restored_together, restorer), settings.photos_per_batch
+            partial(_restored_together, restorer), settings.photos_per_batch, on_batch
         )
         self._settings, self._output = settings, Store(settings.output)
 
@@ -148,7 +149,7 @@ class LookMaker:
         start = time.monotonic()
         made = self._pictures([subject for _, subject in subjects], clock)
         for (look, subject), picture in zip(subjects, made, strict=True):
-            look.row["restore_s"] = time.monotonic() - start
+            look.row |= {"restore_s": time.monotonic() - start, "networks_s": clock.networks_s / len(made)}
             with look.failing_alone():
                 self._encode(look, subject, picture, decoded, data)
                 self._keep(look, subject, picture, known)

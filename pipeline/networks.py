@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, NamedTuple, TypeVar
@@ -26,10 +27,16 @@ class SharedNetworks(Generic[Asked, Given]):
     Args:
         work: gives one result per photo; called by one thread at a time.
         batch: at most this many photos at once.
+        on_batch: called with the number of photos of every batch and the seconds that it took.
     """
 
-    def __init__(self, work: Callable[[Sequence[Asked]], Sequence[Given]], batch: int):
-        self._work, self._batch = work, batch
+    def __init__(
+        self,
+        work: Callable[[Sequence[Asked]], Sequence[Given]],
+        batch: int,
+        on_batch: Callable[[int, float], None] = lambda photos, seconds: None,
+    ):
+        self._work, self._batch, self._on_batch = work, batch, on_batch
         self._waiting: queue.SimpleQueue[_Waiting[Asked, Given]] = queue.SimpleQueue()
         threading.Thread(target=self._serve, name="networks", daemon=True).start()
 
@@ -51,8 +58,12 @@ class SharedNetworks(Generic[Asked, Given]):
                 self._one_by_one(batch, error)
 
     def _work_on(self, batch: list[_Waiting[Asked, Given]]) -> None:
-        with together([waiting.clock for waiting in batch]):
-            results = self._work([waiting.asked for waiting in batch])
+        start = time.monotonic()
+        try:
+            with together([waiting.clock for waiting in batch]):
+                results = self._work([waiting.asked for waiting in batch])
+        finally:
+            self._on_batch(len(batch), time.monotonic() - start)
         for waiting, result in zip(batch, results, strict=True):
             waiting.future.set_result(result)
 

@@ -19,17 +19,20 @@ import pyarrow as pa
 import ray
 import torch
 
-from pipeline import claims, commit, duplicates, replacing, routing, rows
+from pipeline import claims, commit, duplicates, logs, metrics, model_cache, replacing, routing, rows
 from pipeline.attempts import Standing
 from pipeline.looks import Look, LookMaker, PhotoRestorer, failure
 from pipeline.photos.header import check_name
+from pipeline.release import check as check_release
 from pipeline.rows import Row
 from pipeline.safeguard import Safeguard
 from pipeline.settings import RunSettings
-from pipeline.storage import Store, split_uri
+from pipeline.sources import opened
+from pipeline.storage import Store
 from pipeline.watch import Clock
 from supir_core import __version__
 from supir_core.errors import PhotoError, SupirError
+from supir_core.models import check_safetensors
 from supir_core.restorer import Restorer
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,9 @@ LoadRestorer = Callable[[RunSettings], PhotoRestorer]
 
 def load_restorer(settings: RunSettings) -> PhotoRestorer:
     """The restorer that a run's settings ask for."""
+    settings = model_cache.at_hand(settings)
+    if settings.address is not None:
+        check_safetensors(settings.model)
     return Restorer.load(
         settings.model,
         device=settings.device,
@@ -59,19 +65,23 @@ class RestoreStage:
         threads: of the processor, for networks that run on it.
         attempts: a handle of an `Attempts` actor.
         load: builds the resident restorer.
+        release: the driver's.
     """
 
-    def __init__(self, settings: dict[str, Any], threads: int, attempts: Any, load: LoadRestorer):
-        self._settings = RunSettings.from_dict(settings)
+    def __init__(self, settings: dict[str, Any], threads: int, attempts: Any, load: LoadRestorer, release: str):
         torch.set_num_threads(threads)
         self._refusal: SupirError | None = None
         try:
+            check_release(release, socket.gethostname())
+            self._settings = RunSettings.from_dict(settings)
+            logs.set_up(self._settings.log_format, self._settings.run)
             restorer = load(self._settings)
         except SupirError as error:
             ray.get(attempts.refuse.remote(error))
             self._refusal = error
             return
-        self._make = LookMaker(restorer, self._settings)
+        self._make = LookMaker(restorer, self._settings, self._batch_ended)
+        metrics.worker_began(self._settings.run)
         self._output, self._looks = Store(self._settings.output), self._settings.each_look()
         self._works = duplicates.OneAtATime()
         self._guard = Safeguard(attempts, self._settings)
@@ -80,7 +90,11 @@ class RestoreStage:
         """One finished row per photo and look, whatever happens to it."""
         if self._refusal:  # Ray would print one that is raised by a constructor, and try again
             raise self._refusal
-        return rows.table([row for photo in photos.to_pylist() for row in self._rows(photo)], rows.INDEX)
+        finished: list[Row] = []
+        for photo in photos.to_pylist():
+            with logs.about(photo["photo_id"]):
+                finished += self._rows(photo)
+        return rows.table(finished, rows.INDEX)
 
     def _rows(self, photo: Row) -> list[Row]:
         photo_id, done, todo = photo["photo_id"], list[Row](), list[Look]()
@@ -100,7 +114,14 @@ class RestoreStage:
         with self._guard.over(photo_id) as clock:
             self._finish(photo, todo, standing, clock)
         self._guard.end(photo_id)
+        metrics.photo_ended(standing.deaths)
+        for look in todo:
+            said = look.row.get("error_code") or look.row["status"]
+            log.info("%s: %s in %.2f s", look.folder, said, look.row.get("seconds") or 0.0)
         return done + [look.row for look in todo]
+
+    def _batch_ended(self, photos: int, seconds: float) -> None:
+        metrics.batch_ended(self._settings.run, photos / self._settings.photos_per_batch, seconds)
 
     def _found(self, photo: Row, look: Look) -> Row | None:
         """The row of a look that need not be begun."""
@@ -201,7 +222,7 @@ class RestoreStage:
     def _fetched(self, photo: Row) -> tuple[bytes, Row]:
         """The photo's file, and what is learnt on the way."""
         start = time.monotonic()
-        store, name = split_uri(photo["uri"])
+        store, name = opened(photo["uri"], self._settings)
         check_name(name)
         data = store.read(name)
         facts = {"source_bytes": len(data), "source_sha256": hashlib.sha256(data).hexdigest()}

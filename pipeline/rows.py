@@ -104,6 +104,7 @@ INDEX = pa.schema(
         ("libraries", pa.string()),  # that made the result, with their versions
         ("fetch_s", pa.float64()),
         ("restore_s", pa.float64()),  # waiting for the networks and using them
+        ("networks_s", pa.float64()),  # its share of the time in which they worked; all photos' add up to it
         ("commit_s", pa.float64()),
         ("seconds", pa.float64()),  # all of it
         ("worker", pa.string()),  # host:pid

@@ -49,6 +49,8 @@ class RunSettings:
     dtype: str | None
     compiled: bool  # UNet and control branch through torch.compile
     allow_download: bool  # of a captioning model that is not there
+    allow_uris: tuple[str, ...]  # prefixes of what a list may name; none: see `pipeline/sources.py`
+    log_format: str  # text or json
 
     @property
     def preset(self) -> Preset:
@@ -78,7 +80,7 @@ class RunSettings:
         """The settings that `to_dict` wrote."""
         known = {key: value for key, value in values.items() if key != "preset_digests"}
         looks, words = tuple(map(presets.parse, values["presets"])), captioning.parse(values["captioning"])
-        return cls(**{**known, "presets": looks, "captioning": words})
+        return cls(**{**known, "presets": looks, "captioning": words, "allow_uris": tuple(values["allow_uris"])})
 
     def save(self, store: Store, **more: Any) -> None:
         """Write `runs/<run>/run.json`, with more facts if given."""

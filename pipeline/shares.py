@@ -32,11 +32,13 @@ def share_machines(settings: RunSettings, gpus: float) -> Shares:
 
     Args:
         settings: of the run.
-        gpus: of the cluster.
+        gpus: of the cluster; one that is not this machine may start nodes for more, if these are asked for.
 
     Raises:
-        InputError: more is asked for than there is (`no-gpu`).
+        InputError: more is asked for than there is, or none of a cluster that has none (`no-gpu`).
     """
+    if settings.address is not None:
+        gpus = _asked_for(settings, gpus)
     captioning = settings.captioning
     if VLM not in captioning.sources:
         return Shares(False, (1, 0.0), _workers("--gpus-per-worker", settings.gpus_per_worker, settings.workers, gpus))
@@ -46,6 +48,17 @@ def share_machines(settings: RunSettings, gpus: float) -> Shares:
     taken = 0.0 if first else captioners[0] * captioners[1]
     restorers = _workers("--gpus-per-worker", settings.gpus_per_worker, settings.workers, gpus, taken)
     return Shares(first, captioners, restorers)
+
+
+def _asked_for(settings: RunSettings, gpus: float) -> float:
+    """The GPUs that a cluster has or, where the number of workers says so, will have."""
+    if not gpus and settings.gpus_per_worker is None:
+        raise InputError(
+            "the cluster has no GPU at this moment, and is not asked for any",
+            hint="--workers 8 --gpus-per-worker 1 asks for eight, --gpus-per-worker 0 works on processors",
+            code="no-gpu",
+        )
+    return max(gpus, (settings.workers or 0) * (settings.gpus_per_worker or 0.0))
 
 
 def _workers(option: str, share: float | None, count: int | None, gpus: float, taken: float = 0.0) -> tuple[int, float]:

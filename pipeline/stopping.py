@@ -60,6 +60,10 @@ class Stop:
         """Whether no more photos are begun."""
         return self._asked.is_set()
 
+    def ask(self) -> None:
+        """As a first signal does: finish what has been begun, and begin no more photos. From any thread."""
+        self._asked.set()
+
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the main thread, whatever it waits for."""
         self._interrupted = True

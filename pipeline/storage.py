@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline import troubles
 from pipeline.conditional import TEMPORARY, local_tag, local_write_if, replacing, s3_write_if
 from pipeline.listing import s3_exists, s3_pages, try_again_when_busy
+from pipeline.public_addresses import public_client
 from supir_core.errors import StorageError
 
 FETCHES_AT_ONCE = 16
@@ -38,13 +40,16 @@ class Store:
 
     Args:
         root: a local path or a URI such as s3://bucket/prefix.
+        public_only: refuse private addresses of http(s), whatever they are called.
 
     Raises:
         StorageError: the scheme is unknown or its package is missing.
     """
 
-    def __init__(self, root: str):
+    def __init__(self, root: str, public_only: bool = False):
         options: dict[str, Any] = {"use_listings_cache": False} if root.startswith("s3://") else {}
+        if public_only:
+            options["get_client"] = public_client
         with _explained(root):
             path = os.path.expanduser(root)  # noqa: PTH111
             if "://" not in path:  # fsspec would take `::` in a name for a chain of URIs
@@ -296,10 +301,10 @@ def _whole(full: str) -> Iterator[Path]:
         temporary.replace(file)
 
 
-def split_uri(uri: str) -> tuple[Store, str]:
+def split_uri(uri: str, public_only: bool = False) -> tuple[Store, str]:
     """The store that holds one object, and the object's path in it."""
     parent, slash, name = uri.rstrip("/").rpartition("/")
-    return Store(parent or slash or "."), name
+    return Store(parent or slash or ".", public_only), name
 
 
 def _version(info: dict[str, Any]) -> str:
@@ -311,6 +316,7 @@ def _version(info: dict[str, Any]) -> str:
 _CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
 _SHORTER = "give the photo a shorter name, or choose another output"
 _LATER = "the store may be down or full: run again later; or AWS_ENDPOINT_URL names no store"
+_PRIVATE = "--allow-uri PREFIX allows what begins so, private or not"
 _CLIENTS = ("botocore", "aiobotocore", "aiohttp")  # whose errors s3fs passes on
 _EXPLANATIONS: list[tuple[type[Exception], str, str, str]] = [
     (FileNotFoundError, "not-found", "{uri} does not exist", "check the path; for S3 the bucket must exist"),
@@ -332,9 +338,14 @@ def _explained(uri: str) -> Iterator[None]:
             raise StorageError(f"{uri}: {error}", hint=_CREDENTIALS, code="denied") from error
         for kind, code, message, hint in _EXPLANATIONS:
             if isinstance(error, kind):
+                if code != "not-found":
+                    troubles.note(code)
                 raise StorageError(message.format(uri=uri, error=error), hint=hint, code=code) from error
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             raise StorageError(f"{uri}: the name is too long", hint=_SHORTER, code="name-too-long") from error
+        if isinstance(private := getattr(error, "os_error", None), PermissionError):
+            raise StorageError(f"{uri}: {private}", hint=_PRIVATE, code="uri-refused") from error
         if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS:
+            troubles.note("storage")
             raise StorageError(f"{uri}: {error}", hint=_LATER) from error
         raise

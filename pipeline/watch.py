@@ -21,6 +21,7 @@ class Clock:
     def __init__(self, photo_id: str):
         self.photo_id = photo_id
         self.company = 1  # photos that are restored together with it, itself included
+        self.networks_s = 0.0  # its share of the time in which the networks have worked
         self._lock = threading.Lock()
         self._spent_s = 0.0
         self._start = time.monotonic()
@@ -55,6 +56,7 @@ class Clock:
 @contextmanager
 def together(clocks: Sequence[Clock]) -> Iterator[None]:
     """The clocks of waiting photos run: they are in the networks."""
+    start = time.monotonic()
     for clock in clocks:
         clock.company = len(clocks)
         clock._turn(True)
@@ -63,6 +65,7 @@ def together(clocks: Sequence[Clock]) -> Iterator[None]:
     finally:
         for clock in clocks:
             clock._turn(False)
+            clock.networks_s += (time.monotonic() - start) / clock.company
             clock.company = 1
 
 

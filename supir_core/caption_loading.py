@@ -35,8 +35,13 @@ def load_processor(directory: Path) -> Any:
     return processor
 
 
-def load_network(directory: Path, dtype: torch.dtype) -> Any:
+def load_network(directory: Path, dtype: torch.dtype, safetensors_only: bool = False) -> Any:
     """The network of a model, on the CPU, with all its weights.
+
+    Args:
+        directory: of the model.
+        dtype: of its weights.
+        safetensors_only: load no weights of another kind: pickles can run code.
 
     Raises:
         WeightsError: see `Captioner.load`.
@@ -47,7 +52,12 @@ def load_network(directory: Path, dtype: torch.dtype) -> Any:
     disable_progress_bar()  # a worker's log is no place for it
     try:
         network, report = AutoModelForImageTextToText.from_pretrained(
-            directory, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
+            directory,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            use_safetensors=True if safetensors_only else None,
         )
     except ImportError as error:
         raise _package_error(directory, error) from error

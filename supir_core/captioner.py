@@ -94,6 +94,7 @@ class Captioner:
         settings: CaptionSettings | None = None,
         batch: int = 8,
         allow_download: bool = False,
+        safetensors_only: bool = False,
     ) -> Captioner:
         """A captioner with the weights of a model.
 
@@ -105,6 +106,7 @@ class Captioner:
             settings: what is asked, and how much may be said.
             batch: at most this many pictures in one call of the network.
             allow_download: ask the hub for a name that is not a directory.
+            safetensors_only: load no weights of another kind.
 
         Raises:
             WeightsError: no such model (`weights-not-found`), files without a processor (`captioner-processor`), of
@@ -122,7 +124,7 @@ class Captioner:
             )
         directory = caption_directory(model, allow_download)
         processor = load_processor(directory)
-        network = load_network(directory, precision.networks)
+        network = load_network(directory, precision.networks, safetensors_only)
         if quantization == "float8":
             store_linears_as_fp8(network.get_decoder())
         return cls(network.to(place).requires_grad_(False).eval(), processor, settings or CaptionSettings(), batch)

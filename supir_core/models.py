@@ -54,12 +54,7 @@ def packed_files(model: str) -> Mapping[Path, str]:
     config = _read_config(directory) if model != DEMO_MODEL else None
     if not isinstance(config, dict) or "packed" not in config:
         return {}
-    try:
-        record = {
-            directory / name: (int(f["bytes"]), str(f["sha256"])) for name, f in config["packed"]["files"].items()
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _config_error(directory, error) from error
+    record = {directory / name: (size, sha256) for name, size, sha256 in packed_record(config, model)}
     for file, (size, _) in record.items():
         if not file.is_file():
             raise WeightsError(
@@ -79,6 +74,56 @@ def packed_files(model: str) -> Mapping[Path, str]:
                 code="weights-unexpected",
             )
     return {file: digest for file, (_, digest) in sorted(record.items())}
+
+
+def packed_record(config: Any, model: str) -> list[tuple[str, int, str]]:
+    """Name, bytes and sha256 of each file of a packed model, sorted, as its `model.json` says.
+
+    Raises:
+        WeightsError: it says something else (`weights-config`).
+    """
+    try:
+        files = config["packed"]["files"]
+        record = [(str(name), int(files[name]["bytes"]), str(files[name]["sha256"])) for name in sorted(files)]
+        if any(Path(name).name != name for name, _, _ in record):
+            raise ValueError("a file outside of the directory")
+        return record
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _config_error(Path(model), error) from error
+
+
+def packed_digest(config: Any, model: str) -> str:
+    """`model_digest` of a packed model, from its `model.json`.
+
+    Raises:
+        WeightsError: the file does not parse (`weights-config`).
+    """
+    try:
+        dims = ModelDims.from_dict(config["dims"])
+        digest = hashlib.sha256(json.dumps(dims.to_dict(), sort_keys=True).encode())
+        for _, _, sha256 in packed_record(config, model):
+            digest.update(bytes.fromhex(sha256))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _config_error(Path(model), error) from error
+    return digest.hexdigest()[:12]
+
+
+def check_safetensors(model: str) -> None:
+    """Refuse a model with files of another kind: pickles can run code.
+
+    Raises:
+        WeightsError: `weights-pickle`, or as `model_sources`.
+    """
+    if model == DEMO_MODEL:
+        return
+    for file in model_files(model):
+        with file.open("rb") as stream:
+            if stream.read(9)[8:] != b"{":
+                raise WeightsError(
+                    f"{file} is no safetensors file, and on a cluster nothing else is loaded",
+                    hint="supir weights pack writes a model of safetensors",
+                    code="weights-pickle",
+                )
 
 
 def model_sources(model: str) -> list[Path]:
@@ -128,11 +173,8 @@ def model_digest(model: str) -> str:
     if model == DEMO_MODEL:
         return hashlib.sha256(json.dumps(["formula", DEMO.to_dict()], sort_keys=True).encode()).hexdigest()[:12]
     digest = hashlib.sha256(json.dumps(read_dims(model).to_dict(), sort_keys=True).encode())
-    packed = packed_files(model)
-    if packed:
-        for recorded in packed.values():
-            digest.update(bytes.fromhex(recorded))
-        return digest.hexdigest()[:12]
+    if packed_files(model):
+        return packed_digest(_read_config(Path(model)), model)
     for file in model_files(model):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -10,6 +10,8 @@ import ray
 
 from tests.pipeline.caption_server import KEY, Server
 
+pytest_plugins = ["tests.s3.fixtures"]
+
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # no token file in the home folder
     "RAY_USAGE_STATS_ENABLED": "0",

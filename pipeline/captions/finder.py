@@ -17,12 +17,15 @@ from pipeline.photos.embedded import description
 from pipeline.photos.header import check_name
 from pipeline.ranges import open_ranges
 from pipeline.rows import Row
-from pipeline.storage import split_uri
+from pipeline.storage import Store, split_uri
 from pipeline.watch import Clock
 from supir_core.errors import SupirError
 
 Look = Callable[["Subject", Clock], "Found"]
 """Has a photo looked at by a model."""
+
+Opener = Callable[[str], tuple[Store, str]]
+"""The store that holds a photo or a caption file, and its path there; a SupirError if it may not be opened."""
 
 Risk = Callable[[Row], AbstractContextManager[Clock]]
 """Where a photo is decoded and looked at: it may kill its worker, or never end."""
@@ -43,14 +46,15 @@ class Subject:
 
     Args:
         photo: rows.MANIFEST.
+        opener: of its URI.
 
     Raises:
         SupirError: an impossible URI; by its properties, a photo that cannot be read or decoded.
     """
 
-    def __init__(self, photo: Row):
+    def __init__(self, photo: Row, opener: Opener = split_uri):
         self.photo = photo
-        self._store, self._name = split_uri(photo["uri"])
+        self._store, self._name = opener(photo["uri"])
 
     @cached_property
     def data(self) -> bytes:
@@ -75,13 +79,14 @@ class CaptionFinder:
         captioning: where they come from.
         looks: the models among the sources, by source.
         risk: entered with a photo while it is decoded and looked at.
+        opener: of URIs.
     """
 
-    def __init__(self, captioning: Captioning, looks: Mapping[str, Look], risk: Risk):
-        self._order, self._looks, self._risk = captioning.sources, looks, risk
+    def __init__(self, captioning: Captioning, looks: Mapping[str, Look], risk: Risk, opener: Opener = split_uri):
+        self._order, self._looks, self._risk, self._opener = captioning.sources, looks, risk, opener
         self._sources: dict[str, Callable[[Subject], Found]] = {
-            SIDECAR: lambda subject: Found(sidecar(subject.photo)),
-            EMBEDDED: lambda subject: Found(embedded(subject.photo, captioning.prefix)),
+            SIDECAR: lambda subject: Found(sidecar(subject.photo, opener)),
+            EMBEDDED: lambda subject: Found(embedded(subject.photo, captioning.prefix, opener)),
             COLUMN: lambda subject: Found(subject.photo.get("caption") or ""),
             VLM: lambda subject: self._looked_at(VLM, subject),
             ENDPOINT: lambda subject: self._looked_at(ENDPOINT, subject),
@@ -97,7 +102,7 @@ class CaptionFinder:
             return _captioned(photo, Found(photo["edited"]), rows.EDITED)
         warnings: list[str] = []
         try:
-            subject = Subject(photo)
+            subject = Subject(photo, self._opener)
         except SupirError:  # an impossible URI, of which the restore stage makes a row
             return _captioned(photo, Found(), NONE)
         for source in self._order:
@@ -123,7 +128,7 @@ class CaptionFinder:
             return Found(describe(to_8_bits(subject.decoded().pixels)))
 
 
-def sidecar(photo: Row) -> str:
+def sidecar(photo: Row, opener: Opener = split_uri) -> str:
     """What the caption file beside a photo says; empty if there is none.
 
     Raises:
@@ -132,7 +137,7 @@ def sidecar(photo: Row) -> str:
     """
     if photo["sidecar"] == "":  # the listing has shown that there is none
         return ""
-    store, name = split_uri(photo["sidecar"] or photo["uri"])
+    store, name = opener(photo["sidecar"] or photo["uri"])
     for path in [name] if photo["sidecar"] else caption_paths(name):
         data = store.read_if_any(path)
         if data is not None:
@@ -140,13 +145,13 @@ def sidecar(photo: Row) -> str:
     return ""
 
 
-def embedded(photo: Row, prefix: str) -> str:
+def embedded(photo: Row, prefix: str, opener: Opener = split_uri) -> str:
     """What a photo's file says of it, behind the prefix; of most formats only the head is read.
 
     Raises:
         StorageError: the photo cannot be read.
     """
-    store, name = split_uri(photo["uri"])
+    store, name = opener(photo["uri"])
     size = photo.get("source_bytes")
     with open_ranges(store, name, size) if size else io.BytesIO(store.read(name)) as file:
         text = description(file)

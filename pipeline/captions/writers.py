@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from pipeline import model_cache
 from pipeline.captions.captioning import ENDPOINT, VLM, Captioning
 from pipeline.captions.endpoint import Endpoint, endpoint_of
 from pipeline.networks import SharedNetworks
@@ -66,6 +67,7 @@ def load_writers(settings: RunSettings) -> dict[str, Writer]:
     captioning = settings.captioning
     if not captioning.looks:
         return {}
+    settings = model_cache.at_hand(settings)
     pictures = _Pictures.of(settings)
     writers: dict[str, Writer] = {}
     if VLM in captioning.sources:
@@ -77,6 +79,7 @@ def load_writers(settings: RunSettings) -> dict[str, Writer]:
             settings=captioning.settings,
             batch=captioning.batch,
             allow_download=settings.allow_download,
+            safetensors_only=settings.address is not None,
         )
         directory = caption_directory(captioning.model)
         digest = caption_digest(directory, captioning.settings, _dtype(captioning), captioning.quantization)

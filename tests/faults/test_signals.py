@@ -132,12 +132,13 @@ def test_the_second_signal_stops_at_once(start: Start, tmp_path: Path) -> None:
 def test_a_signal_before_anything_was_begun_ends_the_run(start: Start, tmp_path: Path) -> None:
     """Networks load for minutes: nobody is waited for."""
     run = start(0, pretend={"loading_s": FOR_EVER})
-    wait_until(lambda: bool(list((tmp_path / "out" / "runs").rglob("*.json"))), "the run holds its lease")
+    leases = tmp_path / "out" / "runs" / "leases"
+    wait_until(lambda: bool(list(leases.rglob("*.json"))), "the run holds its lease")
     wait_until(lambda: bool(children(run.process.pid)), "Ray starts")
     run.signal(signal.SIGINT, group=True)
     code, said = run.ended()
     assert code == 130 and "Traceback" not in said, said
-    assert list((tmp_path / "out" / "runs").rglob("*.json")) == [], "the lease was given back"
+    assert list(leases.rglob("*.json")) == [], "the lease was given back"
 
 
 def children(pid: int) -> str:

@@ -18,6 +18,7 @@ from tests.pipeline.photographs import jpeg, put
 COMMANDS: list[list[str]] = [
     [], ["run"], ["restore"], ["presets"], ["presets", "list"], ["presets", "show"], ["runs"],
     ["captions"], ["bench", "captions"],
+    ["submit"], ["status"], ["jobs"], ["jobs", "list"], ["jobs", "status"], ["jobs", "logs"], ["jobs", "stop"],
     ["index"], ["index", "query"], ["index", "compact"], ["index", "verify"],
 ]  # fmt: skip
 SLOW_PACKAGES = ("torch", "ray", "transformers", "open_clip", "pyarrow", "duckdb", "fsspec", "PIL", "numpy")

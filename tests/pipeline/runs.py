@@ -60,6 +60,8 @@ def settings_for(source: str | Path, output: str | Path, **changes: Any) -> RunS
         "dtype": None,
         "compiled": False,
         "allow_download": False,
+        "allow_uris": (),
+        "log_format": "text",
     }
     if "preset" in changes:
         changes["presets"] = (changes.pop("preset"),)

@@ -64,6 +64,16 @@ def test_a_second_run_is_refused_and_told_who_is_running(setting: RunSettings) -
     assert leases(setting) == []
 
 
+def test_a_submitted_run_waits_for_one_that_may_have_died(setting: RunSettings) -> None:
+    place, waiter = elsewhere(setting), dataclasses.replace(setting, run="waiter")
+    store = Store(setting.output)
+    with held(store, waiter, lambda: None, renew_s=0.05, stale_s=1.0, wait_s=PATIENCE_S):
+        assert json.loads(place.read_text())["run"] == "waiter"
+    with take(setting), pytest.raises(InputError) as error, held(store, waiter, lambda: None, **FAST, wait_s=0.2):
+        pass
+    assert error.value.code == "run-active"
+
+
 def test_looks_do_not_disturb_each_other(setting: RunSettings) -> None:
     with take(setting), take(setting, presets=(load_preset("demo", ["pull.tau_r=2"]),)):
         assert len(leases(setting)) == 2

@@ -21,6 +21,7 @@ from pipeline.captions.captioning import Captioning
 from pipeline.captions.writers import load_writers
 from pipeline.lease import held
 from pipeline.manifest import read_manifest
+from pipeline.release import release
 from pipeline.restore_stage import LoadRestorer, RestoreStage
 from pipeline.rows import Row
 from pipeline.settings import RunSettings, check_together
@@ -47,8 +48,8 @@ def attempts() -> Any:
 
 def finished(settings: RunSettings, load: LoadRestorer) -> Rows:
     """The rows of what is left of the input, which come to the stages at once; by photo and tau_r."""
-    stage = RestoreStage(settings.to_dict(), torch.get_num_threads(), attempts(), load)
-    captions = CaptionStage(settings.to_dict(), torch.get_num_threads(), attempts(), load_writers)
+    stage = RestoreStage(settings.to_dict(), torch.get_num_threads(), attempts(), load, release())
+    captions = CaptionStage(settings.to_dict(), torch.get_num_threads(), attempts(), load_writers, release())
     photos = captions(plan_for(settings).todo.read())
     with ThreadPoolExecutor(max_workers=16) as pool:
         tables = list(pool.map(stage, [photos.slice(n, 1) for n in range(photos.num_rows)]))

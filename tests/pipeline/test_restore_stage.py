@@ -20,6 +20,7 @@ from pipeline.caption_stage import CaptionStage
 from pipeline.captions.writers import load_writers
 from pipeline.manifest import read_manifest
 from pipeline.photos.decode import decode
+from pipeline.release import release
 from pipeline.restore_stage import LoadRestorer, RestoreStage
 from pipeline.rows import Row
 from pipeline.settings import RunSettings
@@ -39,8 +40,8 @@ def attempts(cluster: None) -> Any:
 
 def finished(settings: RunSettings, attempts: Any, load: LoadRestorer | None = None) -> dict[str, Row]:
     """The rows of all photos of the input, which come to the stages at once."""
-    stage = RestoreStage(settings.to_dict(), torch.get_num_threads(), attempts, load or Pretend())
-    captions = CaptionStage(settings.to_dict(), torch.get_num_threads(), start_attempts(), load_writers)
+    stage = RestoreStage(settings.to_dict(), torch.get_num_threads(), attempts, load or Pretend(), release())
+    captions = CaptionStage(settings.to_dict(), torch.get_num_threads(), start_attempts(), load_writers, release())
     photos = captions(read_manifest(settings.input).photos.read())
     with ThreadPoolExecutor(max_workers=16) as pool:
         tables = list(pool.map(stage, [photos.slice(n, 1) for n in range(photos.num_rows)]))
@@ -93,7 +94,7 @@ def test_a_list_brings_ids_and_captions(tmp_path: Path, attempts: Any) -> None:
     }
     assert {key: code for key, code in codes(found).items() if code} == {
         "1": "not-found",
-        "2": "storage",
+        "2": "uri-refused",
         "3": "storage",
     }
     assert found["7"]["image"] == f"images/{settings.preset.folder}/scans/a.jpg.png"

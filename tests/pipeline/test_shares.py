@@ -26,6 +26,19 @@ def test_without_a_captioner_photos_get_all() -> None:
     assert shares(4, workers=9) == (False, (1, 0.0), (9, 1.0)), "more may join the cluster"
 
 
+def test_a_cluster_may_start_its_nodes_when_it_is_asked_for_them() -> None:
+    assert shares(0, address="auto", workers=8, gpus_per_worker=1.0).restorers == (8, 1.0)
+    assert shares(2, address="auto", workers=8, gpus_per_worker=0.5).restorers == (8, 0.5)
+    assert shares(0, address="auto", gpus_per_worker=0.0).restorers == (1, 0.0)
+    assert shares(3, address="auto").restorers == (3, 1.0)
+    for asked in ({}, {"workers": 8}):  # else a cluster with nodes on demand would restore on its head's processor
+        with pytest.raises(InputError, match="no GPU at this moment") as error:
+            shares(0, address="auto", **asked)
+        assert error.value.code == "no-gpu"
+    with pytest.raises(InputError):
+        shares(0, workers=8, gpus_per_worker=1.0)
+
+
 def test_on_one_gpu_captions_come_first() -> None:
     """A captioner and SUPIR need not fit together."""
     assert shares(1, {}) == (True, (1, 1.0), (1, 1.0))

@@ -32,7 +32,10 @@ PHOTOS = {
     "bad/empty.jpg": b"",
     "notes.md": b"not a photo",
 }
-WHERE = ("source_uri", "source_version", "worker", "run", "finished_at", "fetch_s", "restore_s", "commit_s", "seconds")
+WHERE = (
+    "source_uri", "source_version", "worker", "run", "finished_at", "fetch_s", "restore_s", "networks_s", "commit_s",
+    "seconds",
+)  # fmt: skip
 """Columns that tell where and when, not what."""
 
 

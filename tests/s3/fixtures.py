@@ -1,4 +1,4 @@
-"""One real S3 store for all tests of this folder, and buckets of their own for each."""
+"""One real S3 store for all tests that need one, and buckets of their own for each. A plugin of tests/conftest.py."""
 
 from __future__ import annotations
 

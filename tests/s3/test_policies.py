@@ -1,0 +1,93 @@
+"""The bucket policies of infra/aws on a real S3 store: a whole run with a node's rights, and what they do not allow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.storage import Store
+from supir_core.errors import StorageError
+from tests.infra.templates import INFRA
+from tests.jobs.command import REPOSITORY
+from tests.pipeline.photographs import jpeg
+from tests.pipeline.runs import view
+from tests.s3.gateway import Account, Gateway
+
+ROLE = "arn:aws:iam::123456789012:role/supir-nodes"
+
+
+def policy(name: str, user: str, **buckets: str) -> str:
+    """A template with this store's names."""
+    text = (INFRA / "aws" / f"{name}-policy.json").read_text(encoding="utf-8")
+    text = text.replace(ROLE, f"arn:aws:iam:::user/{user}")
+    for before, after in sorted(buckets.items(), reverse=True):  # the longest first
+        text = text.replace(f":::{before.replace('_', '-')}", f":::{after}")
+    json.loads(text)
+    return text
+
+
+@pytest.fixture
+def node(s3: Gateway, fs: Any, bucket: str) -> Account:
+    """A user with the rights of a node over two buckets."""
+    user = f"node-of-{bucket}"
+    account = s3.new_account(user)
+    fs.mkdir(f"{bucket}-out")
+    for name, number in (("1.jpg", 1), ("2.jpg", 2)):
+        fs.call_s3("put_object", Bucket=bucket, Key=name, Body=jpeg(number))
+    for name, target in (("originals", bucket), ("results", f"{bucket}-out")):
+        text = policy(name, user, archive=bucket, archive_restored=f"{bucket}-out")
+        fs.call_s3("put_bucket_policy", Bucket=target, Policy=text)
+    return account
+
+
+def as_node(s3: Gateway, node: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    import s3fs
+
+    for name, value in s3.environment(node).items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def refused(action: Callable[[], object]) -> bool:
+    try:
+        action()
+    except StorageError as error:
+        return error.code == "denied"
+    return False
+
+
+def test_a_node_restores_and_goes_on_but_changes_no_original_and_removes_no_result(
+    s3: Gateway,
+    bucket: str,
+    node: Account,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, output = f"s3://{bucket}", f"s3://{bucket}-out/2026"
+    as_node(s3, node, monkeypatch)
+    command = [sys.executable, "-m", "tests.faults.driver", source, output, str(tmp_path / "journal"), "0"]
+    for _ in range(2):  # the second finds the first one's results
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    found = view(output)
+    assert {row["status"] for row in found.values()} == {"restored"} and len(found) == 2
+    originals, results = Store(source), Store(output)
+    assert refused(lambda: originals.write("1.jpg", b"spoilt")) and refused(lambda: originals.remove("1.jpg"))
+    assert originals.read("1.jpg") == jpeg(1)
+    image = found["1.jpg"]["image"]
+    for path in (image, "index/" + next(iter(results.entries("index"))).path.rpartition("/")[2]):
+        assert refused(lambda path=path: results.remove(path)), path
+    assert results.size(image) == found["1.jpg"]["bytes"]
+    assert [entry.path for entry in results.entries("runs/leases")] == []
+
+
+def test_others_get_nothing(s3: Gateway, bucket: str, node: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_node(s3, s3.new_account(f"other-of-{bucket}"), monkeypatch)
+    assert refused(lambda: Store(f"s3://{bucket}").read("1.jpg"))
+    assert refused(lambda: Store(f"s3://{bucket}-out").write("x", b"x"))
