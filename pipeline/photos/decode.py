@@ -95,7 +95,7 @@ def to_8_bits(pixels: np.ndarray) -> np.ndarray:
 def _whole(data: bytes, header: Header, image: Image.Image | None, warnings: list[str]) -> Colours | None:
     """The photo, if all of it is there; None if it is damaged."""
     packing = tiff_compression(io.BytesIO(data)) if header.format == "TIFF" else 1
-    if header.format in _PILLOW_ALONE or packing not in _UNPACKED_BY_VIPS:
+    if header.format in _PILLOW_ALONE or header.mode == "LAB" or packing not in _UNPACKED_BY_VIPS:
         return _by_pillow(data, header, image, warnings)
     try:
         strict = libvips().Image.new_from_buffer(data, "", access="sequential", fail_on="warning")
