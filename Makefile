@@ -2,12 +2,13 @@
 # Another interpreter: make PYTHON=/path/to/python3 ...    Another place for the shared 6 GB: SUPIR_ENV_DIR=...
 
 .DEFAULT_GOAL := help
-.PHONY: help env ready demo test test-s3 chaos lint bench clean distclean tidy
+.PHONY: help env ready demo test test-corpus test-s3 chaos lint bench clean distclean tidy
 
 PYTHON ?=
 export PYTHON
 
 BIN := .venv/bin
+PIP = $(shell sed -n 2p .venv/.ready)/bin/python -m pip --disable-pip-version-check
 SEEDS ?= 5
 SEED ?= 1
 JOBS ?= 2
@@ -30,6 +31,11 @@ test: ready ## run the tests, two files at a time (JOBS=2); pytest's options go 
 test-s3: ready ## run the tests that need an S3 store; installs one first (Debian packages)
 	@infra/test-store.sh
 	@$(BIN)/python -m pytest tests/s3 $(ARGS)
+
+test-corpus: ready ## decode Pillow's own test images (45 MB, fetched by pip into build/corpus): each a photo, or a reason
+	@ls build/corpus/pillow-*.tar.gz >/dev/null 2>&1 || \
+	  $(PIP) download -q --no-deps --no-binary :all: --dest build/corpus pillow==13.0.0
+	@SUPIR_CORPUS=build/corpus $(BIN)/python -m pytest tests/pipeline/test_corpus.py -m slow -s $(ARGS)
 
 chaos: ready ## kill workers, drivers and nodes of runs while the store fails, then check; SEEDS=5 SEED=1 ARGS="..."
 	@infra/test-store.sh

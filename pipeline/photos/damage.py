@@ -98,16 +98,18 @@ class _Taller(NamedTuple):
 
 
 def _taller(file: bytes) -> _Taller:
-    """A JPEG that claims some more rows than it has data for.
+    """A JPEG that claims some more rows than it has data for, without what is beside the picture.
+
+    A progressive one claims what it has: it is read as a whole before its first row is given.
 
     Complaints about its last rows are heard then, too.
 
     Raises:
-        ValueError: it is no JPEG, a progressive one, which is read as a whole, of a rare kind, or as tall as can be.
+        ValueError: it is no JPEG, of a rare kind, or as tall as can be.
     """
     blocks, scan = jpeg_blocks(file)
     frame = next((block for block in blocks if block.kind[0] in _FRAMES), None)
-    if frame is None or frame.kind[0] in _PROGRESSIVE or len(frame.data) < 9:
+    if frame is None or len(frame.data) < 9:
         raise ValueError("not to be lengthened")
     samplings = frame.data[7::3]
     unit = 8 * max(sampling & 15 for sampling in samplings)
@@ -116,10 +118,14 @@ def _taller(file: bytes) -> _Taller:
     rows = -(-int.from_bytes(frame.data[1:3], "big") // unit) * unit
     if not 0 < rows <= _MOST_ROWS - _EXTRA_ROWS:
         raise ValueError("not to be lengthened")
+    progressive = frame.kind[0] in _PROGRESSIVE
     height = (rows + _EXTRA_ROWS).to_bytes(2, "big")
-    lengthened = Block(frame.kind, frame.data[:1] + height + frame.data[3:])
+    lengthened = frame if progressive else Block(frame.kind, frame.data[:1] + height + frame.data[3:])
     needed = [
         lengthened if block is frame else block for block in blocks if block.kind[0] < 0xE0 or block.kind[0] == _ADOBE
     ]
-    lag = _STEP_ROWS if unit == 8 else 0  # where colours have half the rows, the decoder reads ahead
+    rows = int.from_bytes(frame.data[1:3], "big") if progressive else rows
+    lag = (
+        _STEP_ROWS if unit == 8 and not progressive else 0
+    )  # where colours have half the rows, the decoder reads ahead
     return _Taller(b"".join([file[:2], *map(jpeg_block, needed), file[scan:]]), rows, lag)

@@ -95,18 +95,20 @@ def to_8_bits(pixels: np.ndarray) -> np.ndarray:
 def _whole(data: bytes, header: Header, image: Image.Image | None, warnings: list[str]) -> Colours | None:
     """The photo, if all of it is there; None if it is damaged."""
     packing = tiff_compression(io.BytesIO(data)) if header.format == "TIFF" else 1
-    if header.format in _PILLOW_ALONE or packing not in _UNPACKED_BY_VIPS:
+    if header.format in _PILLOW_ALONE or header.mode == "LAB" or packing not in _UNPACKED_BY_VIPS:
         return _by_pillow(data, header, image, warnings)
     try:
         strict = libvips().Image.new_from_buffer(data, "", access="sequential", fail_on="warning")
     except libvips().Error:  # of what lies before the pixels: metadata, mostly
+        if header.format in _JPEG:
+            return _beside_the_picture(data, header, warnings)
         return _complained_of(data, header, image, warnings)
     if image is not None and image.info.get("icc_profile") and not strict.get_typeof(PROFILE):
         warnings.append(PROFILE_IGNORED)  # by libpng
     try:
         colours = upright_srgb(strict, warnings)
     except libvips().Error:
-        return _mended(data, header, warnings)
+        return _beside_the_picture(data, header, warnings)
     if header.format not in _JPEG:
         return colours
     return colours if whole_rows(data) == 1 and not has_data_left(data) else _mended(data, header, warnings)
@@ -141,6 +143,14 @@ def _complained_of(data: bytes, header: Header, image: Image.Image | None, warni
         return None
     warnings.append("decoder-complained")
     return colours
+
+
+def _beside_the_picture(data: bytes, header: Header, warnings: list[str]) -> Colours | None:
+    """A JPEG of which a complaint tells, if that is of something else than its picture."""
+    if header.format not in _JPEG or whole_rows(data) < 1 or has_data_left(data):
+        return _mended(data, header, warnings)
+    warnings.append("decoder-complained")
+    return _leniently(data, warnings)
 
 
 def _mended(data: bytes, header: Header, warnings: list[str]) -> Colours | None:
