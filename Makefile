@@ -2,7 +2,7 @@
 # Another interpreter: make PYTHON=/path/to/python3 ...    Another place for the shared 6 GB: SUPIR_ENV_DIR=...
 
 .DEFAULT_GOAL := help
-.PHONY: help env ready demo test test-corpus test-s3 chaos lint bench clean distclean tidy
+.PHONY: help env ready demo test test-corpus test-s3 chaos lint bench quality clean distclean tidy
 
 PYTHON ?=
 export PYTHON
@@ -49,10 +49,16 @@ lint: ready ## check format, style and types
 bench: ready ## time the demo run; prints a table and, last, one JSON line
 	@$(BIN)/python -m tests.bench.demo $(ARGS)
 
+quality: ready ## measure how well the demo model restores photos (15 minutes); ARGS="--write" puts the tables into README
+	@$(BIN)/python -m tests.quality $(ARGS)
+
 clean: tidy ## remove .venv, caches and demo-output (not the shared dependencies: make distclean)
 	@echo "The shared dependencies are kept; make distclean removes them too."
 
-distclean: tidy ## remove the shared dependencies too; every checkout must then install them again
+distquality: ready ## measure how well the demo model restores photos (15 minutes); ARGS="--write" puts the tables into README
+	@$(BIN)/python -m tests.quality $(ARGS)
+
+clean: tidy ## remove the shared dependencies too; every checkout must then install them again
 	@infra/env.sh distclean
 
 tidy: # what clean and distclean have in common

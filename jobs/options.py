@@ -108,7 +108,7 @@ Model = Annotated[
     str,
     typer.Option(
         help="Directory with an SDXL base and a SUPIR file, or one that supir weights pack wrote; "
-        "or 'demo' (random weights)."
+        "or 'demo', the tiny model that comes with the project."
     ),
 ]
 Quality = Annotated[

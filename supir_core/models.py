@@ -10,20 +10,26 @@ from typing import Any
 
 from supir_core import diffusers_layout
 from supir_core.errors import WeightsError
-from supir_core.networks.dims import DEMO, FULL, ModelDims
+from supir_core.networks.dims import FULL, ModelDims
 
 DEMO_MODEL = "demo"
 CONFIG_FILE = "model.json"  # a model directory's dimensions; without it they are SDXL's
 SUFFIXES = (".safetensors", ".ckpt", ".pth")  # of weights files in a model directory
-RANDOM_WEIGHTS_NOTICE = (
-    "the demo model has RANDOM weights: every stage runs, but the pictures are noise. "
+DEMO_FOLDER = Path(__file__).with_name("demo_model")
+DEMO_NOTICE = (
+    "the demo model is tiny and has only ever seen drawn pictures: it shows what restoring does, not how well. "
     "Give --model DIR with an SDXL base and a SUPIR file to restore photos."
 )
 
 
 def notice(model: str) -> str:
     """What a user must be told of a model; empty if nothing."""
-    return RANDOM_WEIGHTS_NOTICE if model == DEMO_MODEL else ""
+    return DEMO_NOTICE if model == DEMO_MODEL else ""
+
+
+def directory_of(model: str) -> Path:
+    """Where a model's files lie."""
+    return DEMO_FOLDER if model == DEMO_MODEL else Path(model)
 
 
 def read_dims(model: str) -> ModelDims:
@@ -32,15 +38,13 @@ def read_dims(model: str) -> ModelDims:
     Raises:
         WeightsError: the file does not parse (`weights-config`).
     """
-    if model == DEMO_MODEL:
-        return DEMO
-    config = _read_config(Path(model))
+    config = _read_config(directory_of(model))
     if config is None:
         return FULL
     try:
         return ModelDims.from_dict(config["dims"])
     except (KeyError, TypeError, WeightsError) as error:
-        raise _config_error(Path(model), error) from error
+        raise _config_error(directory_of(model), error) from error
 
 
 def packed_files(model: str) -> Mapping[Path, str]:
@@ -50,8 +54,8 @@ def packed_files(model: str) -> Mapping[Path, str]:
         WeightsError: a file is missing (`weights-not-found`), has changed its size (`weights-changed`) or is not part
             of the model (`weights-unexpected`), or the record does not parse (`weights-config`).
     """
-    directory = Path(model)
-    config = _read_config(directory) if model != DEMO_MODEL else None
+    directory = directory_of(model)
+    config = _read_config(directory)
     if not isinstance(config, dict) or "packed" not in config:
         return {}
     record = {directory / name: (size, sha256) for name, size, sha256 in packed_record(config, model)}
@@ -89,7 +93,7 @@ def packed_record(config: Any, model: str) -> list[tuple[str, int, str]]:
             raise ValueError("a file outside of the directory")
         return record
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _config_error(Path(model), error) from error
+        raise _config_error(directory_of(model), error) from error
 
 
 def packed_digest(config: Any, model: str) -> str:
@@ -104,7 +108,7 @@ def packed_digest(config: Any, model: str) -> str:
         for _, _, sha256 in packed_record(config, model):
             digest.update(bytes.fromhex(sha256))
     except (KeyError, TypeError, ValueError) as error:
-        raise _config_error(Path(model), error) from error
+        raise _config_error(directory_of(model), error) from error
     return digest.hexdigest()[:12]
 
 
@@ -114,8 +118,6 @@ def check_safetensors(model: str) -> None:
     Raises:
         WeightsError: `weights-pickle`, or as `model_sources`.
     """
-    if model == DEMO_MODEL:
-        return
     for file in model_files(model):
         with file.open("rb") as stream:
             if stream.read(9)[8:] != b"{":
@@ -132,7 +134,7 @@ def model_sources(model: str) -> list[Path]:
     Raises:
         WeightsError: there is no such directory or it holds none (`weights-not-found`); see also `packed_files`.
     """
-    directory = Path(model)
+    directory = directory_of(model)
     sources = list(packed_files(model)) or _raw_sources(directory)
     if not sources:
         raise WeightsError(
@@ -170,11 +172,9 @@ def model_digest(model: str) -> str:
 
     Reads every byte of its files once; a packed model's hashes were recorded when it was packed.
     """
-    if model == DEMO_MODEL:
-        return hashlib.sha256(json.dumps(["formula", DEMO.to_dict()], sort_keys=True).encode()).hexdigest()[:12]
     digest = hashlib.sha256(json.dumps(read_dims(model).to_dict(), sort_keys=True).encode())
     if packed_files(model):
-        return packed_digest(_read_config(Path(model)), model)
+        return packed_digest(_read_config(directory_of(model)), model)
     for file in model_files(model):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from supir_core import lora
 from supir_core.checkpoint import FLOATS, is_finite, some
 from supir_core.errors import WeightsError
-from supir_core.models import CONFIG_FILE, DEMO_MODEL, model_sources, packed_files, read_dims
+from supir_core.models import CONFIG_FILE, model_sources, packed_files, read_dims
 from supir_core.networks.dims import ModelDims
 from supir_core.networks.vae import Vae
 from supir_core.parts import PREFIXES, UNUSED_KEYS, Networks, Shape, build_networks, is_unused, wanted
@@ -25,7 +23,6 @@ __all__ = [
     "Networks",
     "build_networks",
     "check_model",
-    "formula_tensor",
     "load_networks",
     "load_vae",
 ]
@@ -59,7 +56,7 @@ def load_vae(model: str, device: torch.device, precision: Precision) -> Vae:
     return networks.vae
 
 
-def _fill(name: str, module: nn.Module, source: _Files | _Formula, device: torch.device, precision: Precision) -> None:
+def _fill(name: str, module: nn.Module, source: _Files, device: torch.device, precision: Precision) -> None:
     dtype = precision.dtype_of(name)
     state = {key: source.read(PREFIXES[name] + key, device, dtype) for key in module.state_dict()}
     module.load_state_dict(state, assign=True)
@@ -72,16 +69,13 @@ def check_model(model: str) -> None:
     Raises:
         WeightsError: as `load_networks` would, but for NaN and infinity, without loading.
     """
-    if model != DEMO_MODEL:
-        _checked(model)
+    _checked(model)
 
 
-def _checked(model: str) -> tuple[Networks, _Files | _Formula]:
+def _checked(model: str) -> tuple[Networks, _Files]:
     """Networks without weights, and a source that can fill every tensor of them."""
     dims = read_dims(model)
     expected = {key: shape for part in wanted(dims).values() for key, shape in part.items()}
-    if model == DEMO_MODEL:
-        return build_networks(dims), _Formula(expected)
     files = _Files(model, dims)
     files.check(expected)
     return build_networks(dims), files
@@ -159,32 +153,3 @@ def not_finite(source: Source, key: str, stored: Tensor, dtype: torch.dtype) -> 
         hint="the file is broken: get it again and compare its sha256",
         code="weights-nan",
     )
-
-
-class _Formula:
-    """Random weights that are the same everywhere, for every key and shape."""
-
-    def __init__(self, shapes: Mapping[str, Shape]):
-        self._shapes = shapes
-
-    def read(self, key: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-        return formula_tensor(key, self._shapes[key]).to(device).to(dtype)
-
-
-def formula_tensor(key: str, shape: tuple[int, ...]) -> Tensor:
-    """Random but reproducible weights of one tensor, from its published name alone.
-
-    Nothing is left at zero, so every layer takes part: norm scales 1 + 0.1 n, other vectors 0.1 n, embeddings 0.02 n,
-    the rest n / sqrt(fan in), for n from N(0, 1) seeded by the name's CRC-32. These are the weights of the parity data.
-
-    Returns:
-        float32 of `shape`.
-    """
-    n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(tuple(shape)).astype(np.float32)
-    if n.ndim == 1:
-        n = np.float32(0.1) * n + (1 if key.endswith(".weight") else 0)
-    elif any(part in key for part in ("token_embedding", "positional_embedding", "position_embedding")):
-        n = np.float32(0.02) * n
-    else:
-        n = n / np.sqrt(np.float32(np.prod(shape[1:])))
-    return torch.from_numpy(np.ascontiguousarray(n, dtype=np.float32))

@@ -1,9 +1,8 @@
-"""Stages 1 and 2: the autoencoder, and the encoder that sees through damage."""
+"""Stages 1 and 2: the decoder of a written-down encoder, and the encoder that sees through damage."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,57 +11,57 @@ from torch.nn import functional as F
 from supir_core.networks.vae import Encoder, Vae
 from training.bank import Bank, Places, step_rng, to_pixels
 from training.recipe import Recipe
+from training.written import POSTERIOR_STD, principal_components, write_encoder, written_in
 
 
-class AutoencoderStage:
-    """Encoder and decoder of clean pictures: error of pixels and of edges, and a light pull of latents to N(0, 1).
+class DecoderStage:
+    """The decoder of principal components; the encoder that gives them is written down (`training.written`).
 
     No adversary and no perceptual networks: there is none without outside weights, and with 16 channels for 4 x 4
     pixels little is lost.
     """
 
     def __init__(self, recipe: Recipe, bank: Bank, device: torch.device):
-        self.recipe, self.bank, self.settings = recipe, bank, recipe.stages["autoencoder"]
+        self.recipe, self.bank, self.settings = recipe, bank, recipe.stages["decoder"]
+        self.components = principal_components(bank.clean, recipe.dims.vae.latent_channels).to(device)
         vae = Vae(recipe.dims.vae)
-        parts = {name: module for name, module in vae.named_children() if name != "denoise_encoder"}
         del vae.denoise_encoder  # the next stage's
+        write_encoder(vae, vae.encoder, self.components)
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
         self.vae = vae.to(device, memory_format=torch.channels_last)
-        self.trained: Mapping[str, nn.Module] = parts
+        self.trained: Mapping[str, nn.Module] = dict(vae.named_children())
+        self.written: Sequence[nn.Parameter] = [vae.decoder.conv_in.weight, vae.decoder.conv_out.weight]
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a step, and its parts."""
-        places, flips = _crops(self.recipe, self.bank, "autoencoder", step)
+        places, flips = _crops(self.recipe, self.bank, "decoder", step)
         x = _flipped(to_pixels(places.cut(self.bank.clean, self.settings.crop_px)), flips)
-        posterior = self.vae.encode(x)
+        z = self.components.encode(x)
         generator = torch.Generator(x.device).manual_seed(step)
-        noise = torch.randn(posterior.mean.shape, generator=generator, device=x.device)
-        mean, std = posterior.mean.float(), posterior.std.float()
-        kl = 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean()
-        fit = picture_loss(self.vae.decode(posterior.sample(noise)).float(), x, self.recipe.gradient)
-        return fit + self.recipe.kl * kl, {"fit": fit, "kl": kl}
-
-    @torch.no_grad()
-    def finish(self) -> dict[str, float]:
-        """The scale that gives latents a deviation of 1."""
-        total = []
-        for start in range(0, min(len(self.bank.clean), 64), 8):
-            posterior = self.vae.encode(to_pixels(self.bank.clean[start : start + 8]))
-            total.append((posterior.mean.float().square() + posterior.std.float().square()).mean())
-        return {"latent_scale": float(1 / torch.stack(total).mean().sqrt())}
+        z = z + POSTERIOR_STD * torch.randn(z.shape, generator=generator, device=x.device)
+        fit = picture_loss(self.vae.decode(z).float(), x, self.recipe.gradient)
+        return fit, {"fit": fit}
 
 
 class DenoiseEncoderStage:
-    """The encoder fine-tuned on damaged pictures, decoder fixed (paper section 3.1, the degradation-robust encoder).
+    """The encoder fine-tuned on damaged pictures (paper section 3.1, the degradation-robust encoder).
 
     The paper asks that decode(encode(damaged)) be decode(encode(clean)). Here both are asked to be the clean picture,
-    as a share of the batch is undamaged; and the latents those of the clean picture, which the control branch sees.
+    as a share of the batch is undamaged. In the decoder's place stands the components' linear inverse, which loses less
+    and costs nothing.
     """
 
-    def __init__(self, recipe: Recipe, bank: Bank, device: torch.device, vae: Vae):
+    def __init__(self, recipe: Recipe, bank: Bank, device: torch.device):
         self.recipe, self.bank, self.settings = recipe, bank, recipe.stages["denoise_encoder"]
-        self.vae = vae.to(device, memory_format=torch.channels_last).requires_grad_(False)
-        self.encoder: Encoder = copy.deepcopy(vae.encoder).requires_grad_(True)
+        self.components = principal_components(bank.clean, recipe.dims.vae.latent_channels).to(device)
+        vae = Vae(recipe.dims.vae)
+        write_encoder(vae, vae.denoise_encoder, self.components)
+        self.vae = vae.to(device, memory_format=torch.channels_last)
+        self.encoder: Encoder = vae.denoise_encoder
+        self.vae.quant_conv.requires_grad_(False)
         self.trained: Mapping[str, nn.Module] = {"denoise_encoder": self.encoder}
+        self.written: Sequence[nn.Parameter] = written_in(self.encoder)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a step, and its parts."""
@@ -71,17 +70,10 @@ class DenoiseEncoderStage:
         clean = _flipped(to_pixels(places.cut(self.bank.clean, crop)), flips)
         seen = _flipped(to_pixels(places.cut(self.bank.damaged, crop)), flips)
         untouched = round(self.recipe.untouched_share * len(seen))
-        seen = torch.cat([clean[:untouched], seen[untouched:]])
-        with torch.no_grad():
-            target = self.vae.encode(clean).mean.float()
-        latent = self.vae.posterior(self.encoder(seen)).mean
-        fit = picture_loss(self.vae.decode(latent).float(), clean, self.recipe.gradient)
-        apart = F.mse_loss(latent.float(), target) / target.var()
-        return fit + 0.02 * apart, {"fit": fit, "latent": apart}
-
-    def finish(self) -> dict[str, float]:
-        """Nothing more."""
-        return {}
+        seen = torch.cat([clean[:untouched], seen[untouched:]]).contiguous(memory_format=torch.channels_last)
+        made = self.components.decode(self.vae.posterior(self.encoder(seen)).mean.float())
+        fit = picture_loss(made, clean, self.recipe.gradient)
+        return fit, {"fit": fit, "error": (made - clean).square().mean(), "damage": (seen - clean).square().mean()}
 
 
 def picture_loss(made: Tensor, wanted: Tensor, gradient: float) -> Tensor:

@@ -64,9 +64,3 @@ def averaged(folder: Path, stage: str, part: str, device: torch.device | str = "
     if saved is None:
         raise FileNotFoundError(f"{folder} has no stage {stage} yet")
     return dict(saved["average"][part])
-
-
-def latent_scale(folder: Path) -> float:
-    """What was measured at the end of the first stage; 1 before."""
-    saved = read(folder / "autoencoder.pt")
-    return float(saved["measured"].get("latent_scale", 1.0)) if saved else 1.0

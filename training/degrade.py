@@ -65,18 +65,18 @@ LIGHT = Recipe(
     second_share=0.1,
     skew=1.0,
 )
-HEAVY = Recipe(
-    blur_share=0.8,
-    blur_px=(1.2, 4.0),
-    shrink_share=0.8,
+HEAVY = Recipe(  # mostly soft: what guidance stays away from has to be what is to become sharper, not smoother
+    blur_share=0.9,
+    blur_px=(1.5, 4.0),
+    shrink_share=0.7,
     shrink=(2.0, 4.0),
-    noise_share=0.7,
-    noise=(10, 45),
-    jpeg_share=0.9,
-    quality=(60, 30),
-    aged_share=0.3,
-    aged=(0.4, 1.0),
-    second_share=0.5,
+    noise_share=0.25,
+    noise=(5, 25),
+    jpeg_share=0.6,
+    quality=(70, 30),
+    aged_share=0.2,
+    aged=(0.2, 0.8),
+    second_share=0.4,
     skew=0.8,
 )
 

@@ -16,60 +16,99 @@ from supir_core.networks.unet import UNet
 from supir_core.schedule import NUM_TIMESTEPS, sigma_table
 from training import captions
 from training.bank import Bank, Places, step_rng
-from training.latents import Latents
+from training.latents import ControlLatents, Latents
 from training.recipe import Recipe, StageRecipe
 from training.text import Text
+from training.written import LOUD, paths, principal_components, write_unet
 
 
 class Example(NamedTuple):
     """A batch of latents."""
 
     x: Tensor  # (B, C, h, w) noisy latents, scaled for the networks
-    eps: Tensor  # (B, C, h, w) their noise
-    t: Tensor  # (B,) timesteps
-    weight: Tensor  # (B,) of the squared error
+    eps: Tensor  # (B, C, h, w) what is to be predicted of them
+    t: Tensor  # (B,) timesteps, ascending
+    sigma: Tensor  # (B,)
     prompts: list[str]
-    z_control: Tensor  # (B, C, h, w)
+    z_control: Tensor | None  # (B, C, h, w)
 
 
-def draw_example(recipe: Recipe, settings: StageRecipe, stage: str, step: int, bank: Bank, latents: Latents) -> Example:
-    """The examples of a step: clean latents under captions, badly damaged ones under the negative prompt."""
+def draw_example(
+    recipe: Recipe,
+    settings: StageRecipe,
+    stage: str,
+    step: int,
+    bank: Bank,
+    latents: Latents,
+    control: ControlLatents | None = None,
+) -> Example:
+    """The examples of a step: clean latents under captions, badly damaged ones under the negative prompt.
+
+    The last one is where sampling starts: plain noise of the highest level, without the latent in it.
+    """
     rng = step_rng(recipe.seed, stage, step)
     device, crop = latents.clean.device, settings.crop_px // recipe.dims.vae.factor
     count, side = settings.batch, latents.clean.shape[1]
-    places = Places.draw(rng, count, (len(latents.clean), side, recipe.versions), crop)
+    pictures = len(latents.clean) if control is None else len(control.heavy)
+    places = Places.draw(rng, count, (pictures, side, recipe.versions), crop)
     negative = rng.random(count) < recipe.negative_share
     prompts = [
         captions.for_degraded() if bad else captions.for_clean(bank.captions[picture], rng)
         for bad, picture in zip(negative, places.picture.tolist(), strict=True)
     ]
     bad = torch.from_numpy(negative)[:, None, None, None].to(device)
-    z = torch.where(bad, places.cut(latents.heavy, crop), places.cut(latents.clean, crop))
-    z_control = torch.where(bad, places.cut(latents.heavy_control, crop), places.cut(latents.control, crop))
-    z, z_control = (field.float().permute(0, 3, 1, 2) for field in (z, z_control))
+
+    def fields(good: Tensor, damaged: Tensor) -> Tensor:
+        return torch.where(bad, places.cut(damaged, crop), places.cut(good, crop)).float().permute(0, 3, 1, 2)
+
+    z = fields(latents.clean, latents.heavy)
+    z_control = None if control is None else fields(control.damaged, control.heavy)
     t = torch.from_numpy(_timesteps(rng, count))
     sigma = sigma_table()[t].to(device)[:, None, None, None]
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    eps = torch.randn(z.shape, generator=generator, device=device)
-    x = (z + sigma * eps) / (sigma**2 + 1).sqrt()
-    return Example(x, eps, t.to(device), 1 + sigma.flatten() ** 2, prompts, z_control)
+    noise = torch.randn(z.shape, generator=generator, device=device)
+    x = z + sigma * noise
+    x[-1] = (sigma[-1] ** 2 + 1).sqrt() * noise[-1]
+    return Example(x / (sigma**2 + 1).sqrt(), (x - z) / sigma, t.to(device), sigma.flatten(), prompts, z_control)
 
 
 def _timesteps(rng: np.random.Generator, count: int) -> np.ndarray:
     """(count,) int64, uniform; one in each of `count` equal parts of the schedule, so that losses vary less."""
-    return np.asarray((np.arange(count) + rng.random(count)) / count * NUM_TIMESTEPS, np.int64)
+    t = np.asarray((np.arange(count) + rng.random(count)) / count * NUM_TIMESTEPS, np.int64)
+    t[-1] = NUM_TIMESTEPS - 1
+    return t
 
 
-def noise_loss(predicted: Tensor, example: Example) -> tuple[Tensor, dict[str, Tensor]]:
-    """The error of the predicted noise, times 1 + sigma^2.
+class NoiseLoss:
+    """The squared error of the predicted noise, as far as it is seen in pictures.
 
-    Plain squared error of noise says next to nothing of pictures at high sigma, where sampling with few steps needs
-    them most. This weight makes it the error of both picture and noise (Salimans and Ho 2022, SNR + 1).
+    Times 1 + sigma^2 / deviation^2, which makes it the error of both picture and noise (Karras et al. 2022, table 1):
+    the plain error of noise says next to nothing of pictures at high sigma, where sampling with few steps needs them
+    most. Where there is next to no noise, its error is large and invisible, and counts for less. And each latent
+    channel counts by what its errors do to pixels.
     """
-    errors = (predicted.float() - example.eps).square().mean((1, 2, 3))
-    third = max(1, len(errors) // 3)  # timesteps ascend
-    parts = {"noise_low": errors[:third].mean(), "picture_high": (errors * (example.weight - 1))[-third:].mean()}
-    return (errors * example.weight).mean(), parts
+
+    INVISIBLE = 0.3  # sigma at which an error of the noise counts half
+
+    def __init__(self, recipe: Recipe, bank: Bank):
+        weight = principal_components(bank.clean, recipe.dims.vae.latent_channels).weight
+        self._channels = weight.to(bank.clean.device)[:, None, None]
+        self._deviation = recipe.dims.vae.latent_scale
+
+    def __call__(self, predicted: Tensor, example: Example) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its parts: of the noise in the lowest third, of the picture in the middle and the highest."""
+        errors = ((predicted.float() - example.eps).square() * self._channels).mean((1, 2, 3))
+        square = example.sigma**2
+        pictures = errors * square / self._deviation**2
+        seen = errors * square / (square + self.INVISIBLE**2)
+        third = max(1, len(errors) // 3)  # timesteps ascend
+        parts = {
+            "noise_low": errors[:third].mean(),
+            "picture_low": pictures[:third].mean(),
+            "picture_middle": pictures[third:-third].mean(),
+            "picture_high": pictures[-third:].mean(),
+        }
+        return (seen + pictures).mean(), parts
 
 
 class UNetStage:
@@ -78,17 +117,16 @@ class UNetStage:
     def __init__(self, recipe: Recipe, bank: Bank, latents: Latents):
         self.recipe, self.bank, self.latents, self.settings = recipe, bank, latents, recipe.stages["unet"]
         device = latents.clean.device
-        self.unet = UNet(recipe.dims.unet)
-        nn.init.zeros_(self.unet.out[2].weight)
-        for module in transformers_of(self.unet):
-            nn.init.zeros_(module.proj_out.weight)
-        self.unet.project_modules = nn.ModuleList(
-            _NoCrossAttention() if isinstance(module, ZeroCrossAttention) else _NoConnector()
-            for module in self.unet.project_modules
-        )
+        self.unet = without_control(UNet(recipe.dims.unet))
+        masks = write_unet(self.unet)
         self.unet.to(device, memory_format=torch.channels_last)
+        for weight, mask in masks:
+            weight.register_hook(mask.to(device).mul)
         self.text = Text(recipe.dims.text).to(device)
         self.trained: Mapping[str, nn.Module] = {"unet": self.unet, "text": self.text}
+        last = self.unet.output_blocks[-1][0].skip_connection
+        self.written = [self.unet.input_blocks[0][0].weight, self.unet.out[2].weight, last.weight]
+        self._measure = NoiseLoss(recipe, bank)
         self._features: Sequence[None] = [None] * (len(self.unet.input_blocks) + 1)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -98,26 +136,40 @@ class UNetStage:
         scale = torch.ones(len(vector), device=vector.device)
         x = example.x.contiguous(memory_format=torch.channels_last)
         made = self.unet(x, example.t, self.unet.read(context), vector, self._features, scale)
-        return noise_loss(made, example)
+        return self._measure(made, example)
 
-    def finish(self) -> dict[str, float]:
-        """Nothing more."""
-        return {}
+
+def without_control(unet: UNet) -> UNet:
+    """The UNet with plain concatenations in place of its connectors."""
+    unet.project_modules = nn.ModuleList(
+        _NoCrossAttention() if isinstance(module, ZeroCrossAttention) else _NoConnector()
+        for module in unet.project_modules
+    )
+    return unet
 
 
 class ControlStage:
     """Control branch and connectors on pairs; the UNet and the text encoders stay as they are."""
 
-    def __init__(self, recipe: Recipe, bank: Bank, latents: Latents, unet: Mapping[str, Tensor], text: Text):
-        self.recipe, self.bank, self.latents, self.settings = recipe, bank, latents, recipe.stages["control"]
+    def __init__(
+        self,
+        recipe: Recipe,
+        bank: Bank,
+        latents: Latents,
+        control: ControlLatents,
+        unet: Mapping[str, Tensor],
+        text: Text,
+    ):
+        self.recipe, self.bank, self.settings = recipe, bank, recipe.stages["control"]
+        self.latents, self.control_latents = latents, control
         device = latents.clean.device
         self.unet, self.control = UNet(recipe.dims.unet), ControlBranch(recipe.dims.unet)
         missing, unknown = self.unet.load_state_dict(unet, strict=False)
         if unknown or not all(key.startswith("project_modules.") for key in missing):
             raise ValueError(f"not the UNet of this recipe: {unknown}, {missing[:3]}")
         first_half = {key: value for key, value in unet.items() if key in self.control.state_dict()}
-        hint = {f"input_hint_block.0.{name}": unet[f"input_blocks.0.0.{name}"] for name in ("weight", "bias")}
-        self.control.load_state_dict(first_half | hint)
+        self.control.load_state_dict(self.control.state_dict() | first_half)
+        self._write_hint()
         self.text = text.to(device).requires_grad_(False)
         self.unet.requires_grad_(False)
         self.unet.project_modules.requires_grad_(True)
@@ -126,23 +178,45 @@ class ControlStage:
         zero_connectors(self.unet)
         self._take_over_statistics()
         self.trained: Mapping[str, nn.Module] = {"connectors": self.unet.project_modules, "control": self.control}
+        self.written = [self.control.input_blocks[0][0].weight, self.control.input_hint_block[0].weight]
+        self._measure = NoiseLoss(recipe, bank)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a step, and its parts."""
-        example = draw_example(self.recipe, self.settings, "control", step, self.bank, self.latents)
-        return noise_loss(self._predict(example), example)
+        example = self._draw(step)
+        return self._measure(self._predict(example), example)
 
-    def finish(self) -> dict[str, float]:
-        """Nothing more."""
-        return {}
+    def _draw(self, step: int) -> Example:
+        return draw_example(self.recipe, self.settings, "control", step, self.bank, self.latents, self.control_latents)
 
     def _predict(self, example: Example) -> Tensor:
         with torch.no_grad():
             context, vector = self.text(example.prompts)
+        assert example.z_control is not None
         x, z_control = (y.contiguous(memory_format=torch.channels_last) for y in (example.x, example.z_control))
         features = self.control(x, example.t, self.control.read(context), vector, self.control.hint(z_control))
         scale = torch.ones(len(vector), device=vector.device)
         return self.unet(x, example.t, self.unet.read(context), vector, features, scale)
+
+    @torch.no_grad()
+    def _write_hint(self) -> None:
+        """Lay the photo's latent beside the noisy one, where no normalisation has mixed them yet.
+
+        It takes the first feature's free channels. The control branch has no use for the UNet's constants, whose norm
+        is made a usual one again.
+        """
+        way, first, second = paths(self.control), self.control.input_blocks[0][0], self.control.input_blocks[1][0]
+        hint = self.control.input_hint_block[0]
+        count = min(len(way.free), len(way.copies))
+        nn.init.zeros_(hint.weight)
+        nn.init.zeros_(hint.bias)
+        first.weight[way.free] = 0.0
+        first.bias[way.free] = 0.0
+        hint.weight[way.free[:count], torch.arange(count), 1, 1] = 1 / self.recipe.dims.vae.latent_scale
+        constants = torch.tensor([LOUD, -LOUD]).repeat(len(way.loud) // 2)
+        first.bias[way.loud] -= constants
+        second.out_layers[3].bias[way.loud] += constants
+        nn.init.ones_(second.in_layers[0].weight)
 
     @torch.no_grad()
     def _take_over_statistics(self) -> None:
@@ -156,7 +230,7 @@ class ControlStage:
             for module in self.unet.project_modules
             if isinstance(module, ZeroSFT)
         ]
-        self._predict(draw_example(self.recipe, self.settings, "control", 0, self.bank, self.latents))
+        self._predict(self._draw(0))
         for hook in hooks:
             hook.remove()
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from training import checkpoints
 from training.recipe import CPU, GPU, STAGES, Recipe
 
 PARTS = (  # stage, its part, the published prefix
-    ("autoencoder", "encoder", PREFIXES["vae"] + "encoder."),
-    ("autoencoder", "decoder", PREFIXES["vae"] + "decoder."),
-    ("autoencoder", "quant_conv", PREFIXES["vae"] + "quant_conv."),
-    ("autoencoder", "post_quant_conv", PREFIXES["vae"] + "post_quant_conv."),
+    ("decoder", "encoder", PREFIXES["vae"] + "encoder."),
+    ("decoder", "decoder", PREFIXES["vae"] + "decoder."),
+    ("decoder", "quant_conv", PREFIXES["vae"] + "quant_conv."),
+    ("decoder", "post_quant_conv", PREFIXES["vae"] + "post_quant_conv."),
     ("denoise_encoder", "denoise_encoder", PREFIXES["vae"] + "denoise_encoder."),
     ("unet", "unet", PREFIXES["unet"]),
     ("unet", "text", ""),
@@ -38,11 +39,11 @@ TEXT_PREFIXES = {"clip_l.": PREFIXES["clip_l"], "open_clip.": PREFIXES["open_cli
 
 
 def export(folder: Path, out: Path, recipe: Recipe) -> dict[str, Any]:
-    """Write a packed model of what stages have by now.
+    """Write a packed model of what stages have by now, over the one that is there.
 
     Args:
         folder: of the training.
-        out: must not exist, or be empty.
+        out: what else lies there, such as a model card, stays.
         recipe: the training's.
 
     Returns:
@@ -51,7 +52,7 @@ def export(folder: Path, out: Path, recipe: Recipe) -> dict[str, Any]:
     Raises:
         FileNotFoundError: a stage has not started.
     """
-    dims = trained_dims(folder, recipe)
+    dims = recipe.dims
     tensors = published_tensors(folder, dims)
     with tempfile.TemporaryDirectory() as work:
         files = {"sdxl": SDXL_PARTS, "supir": SUPIR_PARTS}
@@ -60,17 +61,12 @@ def export(folder: Path, out: Path, recipe: Recipe) -> dict[str, Any]:
             save_file(own, Path(work) / f"demo-{name}.safetensors")
         (Path(work) / CONFIG_FILE).write_text(json.dumps({"dims": dims.to_dict()}), encoding="utf-8")
         paths = (Path(work) / f"demo-{name}.safetensors" for name in files)
-        config = pack(plan_packing(*paths, [], "fp16"), out)
-    config["trained"] = provenance(folder, recipe)
-    work_file = out / f".{CONFIG_FILE}.part"
-    work_file.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    work_file.replace(out / CONFIG_FILE)
+        packed = Path(work) / "packed"
+        config = pack(plan_packing(*paths, [], "fp16"), packed)
+        config["trained"] = provenance(folder, recipe)
+        (packed / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        shutil.copytree(packed, out, dirs_exist_ok=True)
     return config
-
-
-def trained_dims(folder: Path, recipe: Recipe) -> ModelDims:
-    """The recipe's dimensions with the latent scale that was measured."""
-    return replace(recipe.dims, vae=replace(recipe.dims.vae, latent_scale=checkpoints.latent_scale(folder)))
 
 
 def published_tensors(folder: Path, dims: ModelDims) -> dict[str, Tensor]:

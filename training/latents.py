@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from supir_core.networks.vae import Encoder, Vae
+from supir_core.networks.vae import Vae
 from training.bank import Bank, to_pixels
+from training.recipe import Recipe
+from training.written import POSTERIOR_STD, principal_components
 
 AT_ONCE = {"cpu": 8, "cuda": 64}  # pictures
 
@@ -19,8 +21,13 @@ class Latents(NamedTuple):
 
     clean: Tensor  # (N, S, S, C) one draw of the encoder's posterior
     heavy: Tensor  # (N, S, S, C) of the badly damaged ones
-    control: Tensor  # (versions, N, S, S, C) the denoise encoder's, of the damaged ones
-    heavy_control: Tensor  # (N, S, S, C) the denoise encoder's, of the badly damaged ones
+
+
+class ControlLatents(NamedTuple):
+    """What the denoise encoder makes of them, in the same form."""
+
+    damaged: Tensor  # (versions, N, S, S, C)
+    heavy: Tensor  # (N, S, S, C) of the badly damaged ones
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
@@ -29,30 +36,34 @@ def mixed_precision(device: torch.device) -> torch.autocast:
 
 
 @torch.no_grad()
-def encode_bank(
-    bank: Bank, count: int, vae: Vae, denoise_encoder: Encoder, scale: float, say: Callable[[str], None]
-) -> Latents:
-    """The latents of the first `count` pictures, on the device of the bank."""
-    device = bank.clean.device
+def encode_bank(bank: Bank, recipe: Recipe) -> Latents:
+    """What the encoder, which is written down, gives; on the device of the bank."""
+    components = principal_components(bank.clean, recipe.dims.vae.latent_channels).to(bank.clean.device)
     generator = torch.Generator().manual_seed(0)
 
-    def encode(pixels: Tensor, encoder: Encoder, *, sample: bool) -> Tensor:
-        parts, batch = [], AT_ONCE[device.type]
-        for start in range(0, min(count, len(pixels)), batch):
-            x = to_pixels(pixels[start : min(start + batch, count)])
-            with mixed_precision(device):
-                posterior = vae.posterior(encoder(x))
-            z = posterior.mean.float()
-            if sample:
-                z = z + posterior.std.float() * torch.randn(z.shape, generator=generator).to(z)
-            parts.append((z * scale).permute(0, 2, 3, 1).half())
-        latents = torch.cat(parts)
-        say(f"encoded {len(latents)} pictures")
-        return latents
+    def encode(pixels: Tensor) -> Tensor:
+        z = components.encode(to_pixels(pixels))
+        z = z + POSTERIOR_STD * torch.randn(z.shape, generator=generator).to(z)
+        return (z * recipe.dims.vae.latent_scale).permute(0, 2, 3, 1).half()
 
-    return Latents(
-        encode(bank.clean, vae.encoder, sample=True),
-        encode(bank.heavy, vae.encoder, sample=True),
-        torch.stack([encode(version, denoise_encoder, sample=False) for version in bank.damaged]),
-        encode(bank.heavy, denoise_encoder, sample=False),
-    )
+    return Latents(_in_parts(bank.clean, encode), _in_parts(bank.heavy, encode))
+
+
+@torch.no_grad()
+def encode_control(bank: Bank, count: int, vae: Vae, say: Callable[[str], None]) -> ControlLatents:
+    """What the denoise encoder gives for the first `count` pictures, on the device of the bank."""
+
+    def encode(pixels: Tensor) -> Tensor:
+        with mixed_precision(pixels.device):
+            mean = vae.encode_degraded(to_pixels(pixels)).mean
+        return (mean.float() * vae.dims.latent_scale).permute(0, 2, 3, 1).half()
+
+    damaged = []
+    for version in bank.damaged:
+        damaged.append(_in_parts(version[:count], encode))
+        say(f"encoded {len(damaged[-1])} damaged pictures")
+    return ControlLatents(torch.stack(damaged), _in_parts(bank.heavy[:count], encode))
+
+
+def _in_parts(pixels: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    return torch.cat([encode(part) for part in pixels.split(AT_ONCE[pixels.device.type])])

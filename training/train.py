@@ -1,7 +1,7 @@
 """Trains the demo model: `python -m training.train --out DIR --minutes 60`. The same command goes on where it stopped.
 
-Stages run in turn, each for its share of the minutes (or `--steps` each). Whatever ends the run, DIR keeps the last
-checkpoint, at most a minute old. DIR/log.jsonl has the losses.
+Stages run in turn, each for its share of the minutes (or `--steps` each); the first three may also run side by side
+(`--stage`). Whatever ends the run, DIR keeps the last checkpoint, at most a minute old. DIR/log.jsonl has the losses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,27 +23,27 @@ from supir_core.networks.control import ControlBranch
 from supir_core.networks.unet import UNet
 from supir_core.networks.vae import Decoder, Encoder, Vae
 from training import checkpoints
-from training.autoencoding import AutoencoderStage, DenoiseEncoderStage
+from training.autoencoding import DecoderStage, DenoiseEncoderStage
 from training.bank import Bank, load_bank
 from training.diffusing import ControlStage, UNetStage
-from training.latents import Latents, encode_bank, mixed_precision
-from training.recipe import CPU, GPU, STAGES, Recipe, learning_rate
+from training.latents import ControlLatents, encode_bank, encode_control, mixed_precision
+from training.optimizer import MuonAdam, build_optimizer
+from training.recipe import CPU, GPU, NEEDS, STAGES, Recipe, learning_rate
 from training.text import Text
+from training.written import pass_all
 
 SAVE_EVERY_S = 60.0
-LARGEST_GRADIENT = 1.0  # norm; above, gradients are scaled down
+LARGEST_GRADIENT = 1.0  # norm; above, gradients are scaled down, which matters to Adam alone
 
 
 class Stage(Protocol):
     """What the loop needs of a stage."""
 
     trained: Mapping[str, nn.Module]
+    written: Sequence[nn.Parameter]  # matrices that were written down
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a step, and its parts for the log."""
-
-    def finish(self) -> dict[str, float]:
-        """What is measured at the end, under the averaged weights."""
 
 
 class Paused(Exception):
@@ -78,7 +78,9 @@ class Run:
         self.log_every = log_every
         self.folder, self.recipe, self.device = folder, recipe, device
         self.minutes, self.steps, self.compiled = minutes, steps, compiled
-        self.ends_at = None if pause_after_s is None else time.monotonic() + pause_after_s
+        # A processor's time is this thread's: what else runs there costs nothing. A GPU works on beside its thread.
+        self._clock = time.thread_time if device.type == "cpu" else time.monotonic
+        self.ends_at = None if pause_after_s is None else self._clock() + pause_after_s
         self.stopping = False
         self._bank: Bank | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +92,9 @@ class Run:
             Paused: stopped before the end.
         """
         for name in names:
+            for needed in NEEDS.get(name, ()):
+                if (before := checkpoints.read(self.folder / f"{needed}.pt")) is None or not before["finished"]:
+                    raise FileNotFoundError(f"{name} needs {needed}, which is not finished in {self.folder}")
             saved = checkpoints.read(self.folder / f"{name}.pt", self.device)
             if saved is None or not saved["finished"]:
                 self._train_stage(name, saved)
@@ -108,7 +113,8 @@ class Run:
         torch.manual_seed(self.recipe.seed)  # for new weights; the steps have generators of their own
         stage = self._build(name)
         parameters = [p for module in stage.trained.values() for p in module.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.99), fused=self.device.type == "cuda")
+        settings = self.recipe.stages[name]
+        optimizer = build_optimizer(stage.trained.values(), stage.written, settings.matrix_rate, settings.rate)
         average = checkpoints.Average(stage.trained)
         step, spent_s = 0, 0.0
         if saved is not None:
@@ -119,12 +125,11 @@ class Run:
             step, spent_s = saved["step"], saved["spent_s"]
         self.say(f"{name}: from step {step}, {sum(p.numel() for p in parameters) / 1e6:.2f} M weights")
 
-        def save(finished: bool, measured: dict[str, float]) -> None:
+        def save(finished: bool) -> None:
             content = {
                 "step": step,
                 "spent_s": spent_s,
                 "finished": finished,
-                "measured": measured,
                 "weights": {part: module.state_dict() for part, module in stage.trained.items()},
                 "average": average.state,
                 "optimizer": {} if finished else optimizer.state_dict(),
@@ -133,26 +138,18 @@ class Run:
 
         if self.compiled:
             _compile(stage)
-        saved_at = logged_at = started = time.monotonic()
+        saved_at = logged_at = started = self._clock()
         spent_before, totals, counted = spent_s, {}, 0
         while (passed := self._passed(name, step, spent_s)) < 1:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(self.recipe.stages[name].rate, passed)
-            with mixed_precision(self.device):
-                loss, parts = stage.loss(step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
-            optimizer.step()
+            for key, value in self._step(stage, optimizer, parameters, step, passed).items():
+                totals[key] = totals.get(key, 0.0) + value
             step += 1
             average.update(step)
-            for key, value in {"loss": loss, "gradient": norm, **parts}.items():
-                totals[key] = totals.get(key, 0.0) + value.detach()
             counted += 1
-            now = time.monotonic()
+            now = self._clock()
             if counted == self.log_every:
                 means = {key: float(value) / counted for key, value in totals.items()}
-                now = time.monotonic()  # a GPU has caught up only here
+                now = self._clock()  # a GPU has caught up only here
                 speed = counted * self.recipe.stages[name].batch / (now - logged_at)
                 self._log(name, step, spent_before + now - started, passed, speed, means)
                 totals, counted, logged_at = {}, 0, now
@@ -160,15 +157,28 @@ class Run:
                     raise FloatingPointError(f"{name} came to {means} at step {step}")
             spent_s = spent_before + now - started
             if self.stopping or (self.ends_at is not None and now > self.ends_at):
-                save(False, {})
+                save(False)
                 raise Paused(f"{name} at step {step}; the same command goes on")
             if now - saved_at > SAVE_EVERY_S:
-                save(False, {})
-                saved_at = time.monotonic()
+                save(False)
+                saved_at = self._clock()
         for part, module in stage.trained.items():
             module.load_state_dict(average.state[part])
-        save(True, stage.finish())
+        save(True)
         self.say(f"{name}: done after {step} steps and {spent_s / 60:.1f} minutes")
+
+    def _step(
+        self, stage: Stage, optimizer: MuonAdam, parameters: Sequence[nn.Parameter], step: int, passed: float
+    ) -> dict[str, Tensor]:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(group["peak"], passed)
+        with mixed_precision(self.device):
+            loss, parts = stage.loss(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
+        optimizer.step()
+        return {key: value.detach() for key, value in {"loss": loss, "gradient": norm, **parts}.items()}
 
     def _log(self, name: str, step: int, spent_s: float, passed: float, speed: float, means: dict[str, float]) -> None:
         line = {"stage": name, "step": step, "spent_s": round(spent_s, 1), "passed": round(passed, 4)}
@@ -182,30 +192,28 @@ class Run:
     def _build(self, name: str) -> Stage:
         if self._bank is None:
             self._bank = load_bank(self.folder / "pictures", self.recipe, self.device, self.say)
-        if name == "autoencoder":
-            return AutoencoderStage(self.recipe, self._bank, self.device)
+        if name == "decoder":
+            return DecoderStage(self.recipe, self._bank, self.device)
         if name == "denoise_encoder":
-            return DenoiseEncoderStage(self.recipe, self._bank, self.device, self._vae())
-        latents = self._latents(self._bank)
+            return DenoiseEncoderStage(self.recipe, self._bank, self.device)
+        latents = encode_bank(self._bank, self.recipe)
         if name == "unet":
             return UNetStage(self.recipe, self._bank, latents)
         text = Text(self.recipe.dims.text)
         text.load_state_dict(checkpoints.averaged(self.folder, "unet", "text"))
-        return ControlStage(self.recipe, self._bank, latents, checkpoints.averaged(self.folder, "unet", "unet"), text)
+        unet = checkpoints.averaged(self.folder, "unet", "unet")
+        return ControlStage(self.recipe, self._bank, latents, self._control_latents(self._bank), unet, text)
 
-    def _vae(self) -> Vae:
-        return load_vae(self.folder, self.recipe).to(self.device, memory_format=torch.channels_last)
-
-    def _latents(self, bank: Bank) -> Latents:
-        file = self.folder / "latents.pt"
+    def _control_latents(self, bank: Bank) -> ControlLatents:
+        file = self.folder / "control-latents.pt"
         saved = checkpoints.read(file, self.device)
         if saved is not None:
-            return Latents(**saved)
-        encoder = Encoder(self.recipe.dims.vae)
-        encoder.load_state_dict(checkpoints.averaged(self.folder, "denoise_encoder", "denoise_encoder"))
-        encoder.to(self.device, memory_format=torch.channels_last)
-        scale = checkpoints.latent_scale(self.folder)
-        latents = encode_bank(bank, self.recipe.encoded, self._vae(), encoder, scale, self.say)
+            return ControlLatents(**saved)
+        vae = Vae(self.recipe.dims.vae)
+        vae.denoise_encoder.load_state_dict(checkpoints.averaged(self.folder, "denoise_encoder", "denoise_encoder"))
+        pass_all(vae.quant_conv)
+        vae.to(self.device, memory_format=torch.channels_last)
+        latents = encode_control(bank, self.recipe.encoded, vae, self.say)
         checkpoints.write_atomically(file, latents._asdict())
         return latents
 
@@ -215,7 +223,7 @@ def load_vae(folder: Path, recipe: Recipe) -> Vae:
     vae = Vae(recipe.dims.vae)
     del vae.denoise_encoder
     for part, module in vae.named_children():
-        module.load_state_dict(checkpoints.averaged(folder, "autoencoder", part))
+        module.load_state_dict(checkpoints.averaged(folder, "decoder", part))
     return vae
 
 

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supir_core.networks.dims import DEMO
 from supir_core.presets import load_preset
 from supir_core.restorer import Photo, Restorer
 from supir_core.tiling import Tiling, planned_tiling, published_tiling
 
-CELL_PX = 8
+CELL_PX = DEMO.vae.factor
 HEIGHT, WIDTH = 32, 48  # cells of the photo
 SIDE = 16  # cells of a window
 EDGE = 4  # cells: nearer to the picture's edge the networks' padding makes steps of its own

@@ -30,7 +30,7 @@ from supir_core.networks.dims import DEMO, VaeDims
 from supir_core.networks.vae import Decoder
 from supir_core.parts import PREFIXES
 from supir_core.speed import resident_bytes
-from supir_core.weights import formula_tensor
+from tests.formula import formula_tensor
 
 DIMS = DEMO.vae
 WHOLE = "whole"

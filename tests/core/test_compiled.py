@@ -16,8 +16,8 @@ from supir_core.denoiser import Denoiser
 from supir_core.networks.control import ControlBranch
 from supir_core.networks.unet import UNet
 from supir_core.parts import PREFIXES
-from supir_core.weights import formula_tensor
 from tests.core.tiny_model import TINY
+from tests.formula import formula_tensor
 
 
 def one_graph(step: Step) -> Step:

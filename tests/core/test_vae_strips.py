@@ -10,7 +10,7 @@ from supir_core import vae_strips
 from supir_core.autoencoder import Autoencoder
 from supir_core.networks.dims import VaeDims
 from supir_core.networks.vae import Vae
-from supir_core.weights import formula_tensor
+from tests.formula import formula_tensor
 
 DIMS = VaeDims(8, (1, 2, 2), 1, latent_channels=4, norm_groups=4, latent_scale=0.5)
 SIZES = [(16, 16), (64, 24), (132, 40)]  # pixels, height first

@@ -20,10 +20,10 @@ from supir_core.weights import (
     Networks,
     build_networks,
     check_model,
-    formula_tensor,
     load_networks,
 )
 from tests.core.tiny_model import TINY
+from tests.formula import formula_tensor
 
 SUPIRS_OWN = ("model.control_model.", "first_stage_model.denoise_encoder.", "model.diffusion_model.project_modules.")
 A_KEY = "model.control_model.input_hint_block.0.weight"

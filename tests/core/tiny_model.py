@@ -14,7 +14,7 @@ from torch import Tensor
 from supir_core.errors import WeightsError
 from supir_core.networks.dims import ClipDims, ModelDims, TextDims, UNetDims, VaeDims
 from supir_core.parts import SDXL_PARTS, SUPIR_PARTS, wanted
-from supir_core.weights import formula_tensor
+from tests.formula import formula_tensor
 
 # No two text encoders alike and no square projection, so that nothing fits where it does not belong.
 TINY = ModelDims(

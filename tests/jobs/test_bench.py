@@ -30,7 +30,7 @@ def test_core_measures_every_part_and_prints_one_object_last() -> None:
     assert (facts["dims"], facts["dtype"], facts["compiled"]) == ("demo", "float32", False)
 
 
-@pytest.mark.parametrize("words", [("--tile", 10), ("--vae-side", 100), ("--device", "abacus")])
+@pytest.mark.parametrize("words", [("--tile", 10), ("--vae-side", 102), ("--device", "abacus")])
 def test_what_the_networks_do_not_take_is_refused(words: tuple[object, ...]) -> None:
     done = supir("bench", "core", *words)
     assert done.returncode == 2

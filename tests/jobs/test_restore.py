@@ -24,7 +24,7 @@ def test_as_a_process_without_ray(tmp_path: Path) -> None:
     put(tmp_path, {"a [x].jpg": jpeg(), "a [x].txt": "A boy\nwith a dog."})
     done = supir("restore", tmp_path / "a [x].jpg", tmp_path / "out [x]" / "b.png", *TINY)
     assert done.returncode == 0, done.stderr
-    assert "RANDOM weights" in done.stderr
+    assert "only ever seen drawn pictures" in done.stderr
     assert f"{tmp_path}/out [x]/b.png: 112x80" in done.stdout
     assert Image.open(tmp_path / "out [x]" / "b.png").size == (112, 80)
 
@@ -44,7 +44,7 @@ def test_for_scripts(tmp_path: Path, options: list[str], caption: str) -> None:
     facts = json.loads(restore(tmp_path / "a.jpg", tmp_path / "b.JPG", "--json", *options).stdout)
     assert (facts["caption"], facts["width"], facts["height"]) == (caption, 64, 64)
     assert facts["image"] == str(tmp_path / "b.JPG")
-    assert "RANDOM" in facts["notice"]
+    assert "drawn pictures" in facts["notice"]
     assert Image.open(tmp_path / "b.JPG").format == "JPEG"
 
 

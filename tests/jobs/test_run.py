@@ -27,7 +27,7 @@ def test_twice(tmp_path: Path) -> None:
     first = supir(*words)
     assert first.returncode == 3, first.stderr
     assert "Traceback" not in first.stderr
-    assert "RANDOM weights" in first.stderr
+    assert "only ever seen drawn pictures" in first.stderr
     assert "photos to restore: 3" in first.stderr
     assert "2 done, 1 failed, 0 left" in first.stderr
     assert "empty: 1, such as empty [x].jpg" in first.stderr

@@ -14,7 +14,8 @@ from supir_core.networks.dims import ClipDims, ModelDims, TextDims, UNetDims, Va
 from supir_core.networks.text import TextEncoders
 from supir_core.networks.unet import UNet
 from supir_core.networks.vae import Vae
-from supir_core.weights import PREFIXES, Networks, formula_tensor
+from supir_core.weights import PREFIXES, Networks
+from tests.formula import formula_tensor
 
 NORM_GROUPS = 32
 SIZE_NUMBERS = 6  # numbers in the size vector, each embedded with `outdim` channels

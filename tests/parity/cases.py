@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from supir_core.noise import Noise
-from supir_core.presets import Color, Control, Guidance, Preset, Pull, Sampling, Size, Stage1, Text, Tile
+from supir_core.presets import Color, Control, Guidance, Preset, Pull, Sampling, Size, Stage1, Text, Tile, load_preset
 
 POSTERIOR_SEED = 5000  # these count from a case's noise_seed_base; churn noise of step i has seed i
 START_SEED = 90
@@ -78,9 +78,10 @@ def preset(
         stage1=Stage1("denoise"),
         sampling=Sampling("euler", num_steps, churn, eta=1.0, s_noise=s_noise, seed=0),
         guidance=Guidance(*guidance),
-        pull=Pull(restore_cfg if restore_cfg > 0 else None),
+        pull=Pull(restore_cfg if restore_cfg > 0 else None, None),
         control=Control(*control),
         text=Text(positive, negative),
         tile=Tile("published", *tile),
         color=Color(color),  # type: ignore[arg-type]
+        review=load_preset("paper").review,  # judges results; no part of them
     )
