@@ -223,6 +223,7 @@ def build_settings(request: Request) -> RunSettings:
     Raises:
         SupirError: a preset, model or output that cannot be.
     """
+    parse_shard(request.shard)
     _check_apart(Store(request.input).uri(), Store(request.output).uri())
     words = captioning.from_settings(request.changes, request.model)
     return settings_of(request, words, "keep" if request.keep_latents else "none")
@@ -237,7 +238,6 @@ def settings_of(request: Request, words: Captioning, latents: Literal["none", "u
     changes = [change for change in request.changes if not captioning.is_caption(change)]
     looks = choose_looks(request.presets, changes, request.sweep, request.model)
     check_together(looks, words)
-    parse_shard(request.shard)
     values: dict[str, Any] = asdict(request)
     for name in ("changes", "sweep", "keep_latents"):
         del values[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,20 @@ def write_atomically(path: Path, content: Any) -> None:
 def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
     """What `write_atomically` wrote; None if there is nothing."""
     return torch.load(path, map_location=device, weights_only=True) if path.exists() else None
+
+
+class Earlier(NamedTuple):
+    """What a stage had been trained before it was trained again."""
+
+    steps: int = 0
+    seconds: float = 0.0
+
+
+def once_more(finished: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint of a finished stage as one to go on from, with averaged weights and a time of its own."""
+    earlier = Earlier(finished["step"], finished["earlier"][1] + finished["spent_s"])
+    changed = {"weights": finished["average"], "spent_s": 0.0, "finished": False, "earlier": tuple(earlier)}
+    return {**finished, **changed}
 
 
 class Average:

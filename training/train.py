@@ -62,6 +62,7 @@ class Run:
         pause_after_s: end this call after so many seconds; the next one goes on.
         compiled: through `torch.compile`.
         log_every: steps.
+        again: train finished stages once more, from where they are, with rates that rise and fall anew.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class Run:
         pause_after_s: float | None = None,
         compiled: bool = False,
         log_every: int = 20,
+        again: bool = False,
     ):
+        self.again = again
         self.log_every = log_every
         self.folder, self.recipe, self.device = folder, recipe, device
         self.minutes, self.steps, self.compiled = minutes, steps, compiled
@@ -96,6 +99,8 @@ class Run:
                 if (before := checkpoints.read(self.folder / f"{needed}.pt")) is None or not before["finished"]:
                     raise FileNotFoundError(f"{name} needs {needed}, which is not finished in {self.folder}")
             saved = checkpoints.read(self.folder / f"{name}.pt", self.device)
+            if saved is not None and saved["finished"] and self.again:
+                saved = checkpoints.once_more(saved)
             if saved is None or not saved["finished"]:
                 self._train_stage(name, saved)
 
@@ -116,19 +121,21 @@ class Run:
         settings = self.recipe.stages[name]
         optimizer = build_optimizer(stage.trained.values(), stage.written, settings.matrix_rate, settings.rate)
         average = checkpoints.Average(stage.trained)
-        step, spent_s = 0, 0.0
+        step, spent_s, earlier = 0, 0.0, checkpoints.Earlier()
         if saved is not None:
             for part, module in stage.trained.items():
                 module.load_state_dict(saved["weights"][part])
-            optimizer.load_state_dict(saved["optimizer"])
+            if saved["optimizer"]:
+                optimizer.load_state_dict(saved["optimizer"])
             average.state = saved["average"]
-            step, spent_s = saved["step"], saved["spent_s"]
+            step, spent_s, earlier = saved["step"], saved["spent_s"], checkpoints.Earlier(*saved["earlier"])
         self.say(f"{name}: from step {step}, {sum(p.numel() for p in parameters) / 1e6:.2f} M weights")
 
         def save(finished: bool) -> None:
             content = {
                 "step": step,
                 "spent_s": spent_s,
+                "earlier": tuple(earlier),
                 "finished": finished,
                 "weights": {part: module.state_dict() for part, module in stage.trained.items()},
                 "average": average.state,
@@ -140,7 +147,7 @@ class Run:
             _compile(stage)
         saved_at = logged_at = started = self._clock()
         spent_before, totals, counted = spent_s, {}, 0
-        while (passed := self._passed(name, step, spent_s)) < 1:
+        while (passed := self._passed(name, step - earlier.steps, spent_s)) < 1:
             for key, value in self._step(stage, optimizer, parameters, step, passed).items():
                 totals[key] = totals.get(key, 0.0) + value
             step += 1
@@ -252,6 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recipe", choices=["cpu", "gpu"], help="batches and pictures; by default as the device")
     parser.add_argument("--pictures", type=int, help="to draw, instead of the recipe's number")
     parser.add_argument("--threads", type=int, help="of the processor")
+    parser.add_argument("--again", action="store_true", help="finished stages, from where they are")
     parser.add_argument("--compile", action="store_true", help="through torch.compile")
     options = parser.parse_args(arguments)
     recipe = GPU if (options.recipe or options.device) in ("gpu", "cuda") else CPU
@@ -263,7 +271,9 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device(options.device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True  # crops have one size
-    run = Run(options.out, recipe, device, options.minutes, options.steps or 0, pause_s, options.compile)
+    run = Run(
+        options.out, recipe, device, options.minutes, options.steps or 0, pause_s, options.compile, again=options.again
+    )
 
     def stop(*_: object) -> None:
         run.stopping = True

@@ -66,7 +66,7 @@ def test_between_buckets_a_run_gives_what_it_gives_between_folders(fs: Any, buck
     ours, theirs = view(remote), view(tmp_path / "out")
     assert what(ours) == what(theirs) and len(ours) == 6
     assert {photo: row["error_code"] for photo, row in ours.items() if row["status"] == rows.FAILED} == {
-        "bad/half.jpg": "damaged",
+        "bad/half.jpg": "corrupt",
         "bad/empty.jpg": "empty",
     }
     for row in ours.values():

@@ -26,6 +26,7 @@ from training.export import export
 from training.pictures import draw
 from training.recipe import CPU, STAGES, Recipe, StageRecipe, learning_rate
 from training.train import Paused, Run
+from training.unpack import unpack
 
 UNET = UNetDims(
     channels=32,
@@ -131,6 +132,26 @@ def test_an_export_restores_a_picture(trained: Path, tmp_path: Path) -> None:
     restored = Restorer.load(str(out), device="cpu").restore([Photo("a", draw(1, 32).pixels, preset, "leaves")])[0]
     assert restored.image.shape == (1, 3, 64, 64)
     assert restored.image.isfinite().all()
+
+
+def test_an_exported_model_can_be_trained_on(trained: Path, tmp_path: Path) -> None:
+    export(trained, tmp_path / "model", TINY)
+    folder = tmp_path / "again"
+    unpack(str(tmp_path / "model"), folder)
+    before = {stage: checkpoints.read(folder / f"{stage}.pt") for stage in STAGES}
+    for stage, saved in before.items():
+        assert saved is not None
+        for part, state in saved["weights"].items():
+            exact = checkpoints.averaged(trained, stage, part)
+            assert state.keys() == exact.keys()
+            assert all(torch.allclose(state[key], exact[key], atol=1e-2, rtol=1e-2) for key in exact)
+    with pytest.raises(FileExistsError):
+        unpack(str(tmp_path / "model"), folder)
+    Run(folder, TINY, torch.device("cpu"), None, STEPS, log_every=8, again=True).train(("decoder",))
+    after = checkpoints.read(folder / "decoder.pt")
+    assert after is not None
+    assert after["finished"]
+    assert (after["step"], after["earlier"][0]) == (2 * STEPS, STEPS)
 
 
 def test_text_is_as_restoring_has_it() -> None:
