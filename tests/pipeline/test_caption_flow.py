@@ -208,7 +208,7 @@ def test_a_captioner_that_cannot_be_loaded_ends_the_run(tmp_path: Path, mode: An
 
 def test_captions_of_tiles_are_read_by_the_windows(tmp_path: Path, llava: Path) -> None:
     put(tmp_path / "in", {"wide.jpg": jpeg(1, 64, 128), "small.jpg": jpeg(2, 32, 32)})
-    small = ["size.upscale=1", "size.min_size_px=64", "tile.size_lat=8", "tile.stride_lat=8", "tile.mode=published"]
+    small = ["size.upscale=1", "size.min_size_px=64", "tile.size_lat=16", "tile.stride_lat=16", "tile.mode=published"]
     words = Captioning(source="vlm", model=str(llava), max_tokens=6, per_tile=True, mode="before", gpus=0.0)
     settings = settings_for(
         tmp_path / "in",
