@@ -217,7 +217,7 @@ class Store:
         """
         if self._s3 and other._s3:
             with _explained(self.uri(path)):
-                self._fs.copy(self._full(path), other._full(target))
+                self._fs.cp_file(self._full(path), other._full(target))
         elif self._local:
             if not self.is_file(path):
                 raise StorageError(f"{self.uri(path)} does not exist", code="not-found")
