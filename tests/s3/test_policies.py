@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,15 @@ def as_node(s3: Gateway, node: Account, monkeypatch: pytest.MonkeyPatch) -> None
 
     for name, value in s3.environment(node).items():
         monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays() -> Iterator[None]:
+    """Clients that were made as a node are not the next test's."""
+    import s3fs
+
+    yield
     s3fs.S3FileSystem.clear_instance_cache()
 
 
