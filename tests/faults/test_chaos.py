@@ -20,7 +20,7 @@ def test_whatever_is_killed_every_photo_is_in_the_index_once_with_its_picture_or
     facts = json.loads(done.stdout.splitlines()[-1])
     assert facts["lost"] == facts["twice"] == facts["wrong_sha256"] == facts["unproved"] == 0 and not facts["broken"]
     assert facts["restored"] + sum(facts["failed"].values()) == PHOTOS * facts["looks"]
-    assert set(facts["failed"]) <= {"empty", "corrupt", "timed-out", "worker-crashed"}
+    assert set(facts["failed"]) <= {"empty", "corrupt", "damaged", "timed-out", "worker-crashed"}
     assert facts["failed"]["worker-crashed"] == facts["looks"], "the poisoned photo, and no other"
     for what in ("restore worker", "driver", "node", "node back"):
         assert facts["killed"].get(what), f"{what}: {facts['killed']}"
