@@ -256,11 +256,6 @@ def zero_connectors(unet: UNet) -> None:
             nn.init.zeros_(parameter)
 
 
-def transformers_of(unet: UNet) -> list[nn.Module]:
-    """The UNet's spatial transformers."""
-    return [module for module in unet.modules() if hasattr(module, "transformer_blocks")]
-
-
 class _NoConnector(nn.Module):
     """In place of a ZeroSFT while there is no control branch: the plain concatenation."""
 
