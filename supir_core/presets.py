@@ -96,22 +96,25 @@ class Tile:
 
 @dataclass(frozen=True)
 class Color:
-    """Where the colours come from: the stage-1 picture, or the sampler."""
+    """Where the colours come from: the stage-1 picture (wavelet, adain), the photo itself (input), or the sampler."""
 
-    fix: Literal["wavelet", "adain", "none"]
+    fix: Literal["wavelet", "adain", "input", "none"]
 
 
 @dataclass(frozen=True)
 class Review:
-    """Beyond what a result is marked for people to look at; no part of the look."""
+    """Beyond what a result is marked for people to look at; no part of the look.
 
-    de_mean: float = within(0, 100)  # mean CIEDE2000 against the photo
-    de_block: float = within(0, 100)  # of the worst block of 16 pixels
-    bias: float = within(0, 100)  # mean difference in L*, a* or b*
-    shift_px: float = within(0, 100)
-    sharpness_min: float = within(0)  # ratio of the result's sharpness to the enlarged photo's
-    sharpness_max: float = within(0)
-    noise_max: float = within(0)  # ratio of the result's noise to the photo's
+    The usual limits are for presets that were written before there were any; how they were found: DECISIONS.md.
+    """
+
+    de_mean: float = within(0, 100, default=2.5)  # mean CIEDE2000 against the photo
+    de_block: float = within(0, 100, default=10.0)  # of the worst block of 16 pixels
+    bias: float = within(0, 100, default=1.5)  # mean difference in L*, a* or b*
+    shift_px: float = within(0, 100, default=0.5)
+    sharpness_min: float = within(0, default=0.05)  # ratio of the result's sharpness to the enlarged photo's
+    sharpness_max: float = within(0, default=30.0)
+    noise_max: float = within(0, default=5.0)  # ratio of the result's noise to the photo's
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,8 @@ def load_preset(name_or_file: str, settings: Iterable[str] = ()) -> Preset:
 def parse(values: Mapping[str, Any]) -> Preset:
     """A preset from nested plain values; a tau_r that is not there follows from the fidelity.
 
+    All else must be given, but for the table `review`, which presets and runs of earlier versions lack.
+
     Raises:
         PresetError: a key is missing or unknown, or a value does not fit.
     """
@@ -204,7 +209,7 @@ def parse(values: Mapping[str, Any]) -> Preset:
     follows = isinstance(pull, Mapping) and "fidelity" in pull and "tau_r" not in pull
     if isinstance(pull, Mapping) and {"tau_r", "fidelity"} & pull.keys():
         values = {**values, "pull": {"tau_r": OFF, "fidelity": OFF, **pull}}
-    preset: Preset = parse_table(Preset, values, "")
+    preset: Preset = parse_table(Preset, {"review": asdict(Review()), **values}, "")
     _validate(preset)
     if follows and preset.pull.fidelity is not None:
         tau_r = calibration.shipped().tau_r(preset.pull.fidelity, preset.sampling)

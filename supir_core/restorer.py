@@ -6,7 +6,7 @@ x_stage1  = decode(z_control)                                  stage 1: a cleane
 z_center  = sample of the encoder(x_stage1)                    what restoration guidance pulls towards
 cond, uncond = text(caption + suffix), text(negative prompt)
 z         = restoration-guided sampling, in overlapping windows
-x_out     = decode(z), with the colours of x_stage1, resized to the size asked for
+x_out     = decode(z), with the colours of x_stage1 or x_lq, resized to the size asked for
 
 A photo that is to have several looks comes several times, with one array of pixels: its stage 1 is computed once.
 """
@@ -25,7 +25,7 @@ from torch import Tensor
 from supir_core import image
 from supir_core.autoencoder import Autoencoder, Stage1, default_budget_bytes
 from supir_core.brownian import BrownianPath
-from supir_core.color import COLOR_FIXES
+from supir_core.color import COLOR_FIXES, FROM_PHOTO
 from supir_core.compiled import Compiled
 from supir_core.conditioning import Conditioning, condition, join_prompt
 from supir_core.cost import network_cost
@@ -250,8 +250,9 @@ class Restorer:
         return condition(self.networks.text, self.networks.dims.text.size_embedding, [prompt])
 
     def _finish(self, prepared: _Prepared, z: Tensor) -> Restored:
-        fix, scene = COLOR_FIXES[prepared.job.preset.color.fix], prepared.scene
-        x_out = fix(self._autoencoder.decode(z), scene.x_stage1)
+        fix, scene = prepared.job.preset.color.fix, prepared.scene
+        reference = prepared.job.x_lq.to(self._device) if fix in FROM_PHOTO else scene.x_stage1
+        x_out = COLOR_FIXES[fix](self._autoencoder.decode(z), reference)
         return Restored(x_out, prepared.warnings, scene.latents.to(torch.device("cpu")))
 
 

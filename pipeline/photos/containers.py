@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 PNG_MARK = b"\x89PNG\r\n\x1a\n"
-START_OF_SCAN = 0xDA
+START_OF_SCAN, END_OF_PICTURE = 0xDA, 0xD9
+_ALONE = (0x00, 0x01, *range(0xD0, 0xD8), 0xFF)  # bytes behind 0xFF that begin no segment in front of a scan
 
 
 class Block(NamedTuple):
@@ -26,10 +27,13 @@ def jpeg_blocks(file: bytes) -> tuple[list[Block], int]:
     """
     blocks: list[Block] = []
     at = 2
-    while file[:2] == b"\xff\xd8" and at + 4 <= len(file) and file[at] == 0xFF:
+    while file[:2] == b"\xff\xd8":
+        at = file.find(b"\xff", at)  # decoders pass over what lies between segments
+        if at < 0 or at + 4 > len(file) or file[at + 1] == END_OF_PICTURE:
+            break
         marker = file[at + 1]
-        if marker == 0xFF:  # fill
-            at += 1
+        if marker in _ALONE:
+            at += 1 if marker == 0xFF else 2
             continue
         size = int.from_bytes(file[at + 2 : at + 4], "big")
         if marker == START_OF_SCAN:

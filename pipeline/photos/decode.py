@@ -14,12 +14,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pipeline.photos.damage import END_OF_JPEG, DamagedPhotoError, damage, has_data_left, whole_rows
-from pipeline.photos.header import Header, opened, read_header, tiff_compression
+from pipeline.photos.header import Header, is_tiff_for_vips, opened, read_header
 from pipeline.photos.srgb import PROFILE, PROFILE_IGNORED, Colours, upright_srgb
 from pipeline.photos.vips import libvips
 from supir_core.errors import PhotoError
 
-_UNPACKED_BY_VIPS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 50001)  # TIFF's numbers of compressions
 _PLAIN_MODES = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 _PILLOW_ALONE = ("BMP", "HEIF", "JPEG2000")
 _JPEG = ("JPEG", "MPO")
@@ -94,8 +93,8 @@ def to_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 def _whole(data: bytes, header: Header, image: Image.Image | None, warnings: list[str]) -> Colours | None:
     """The photo, if all of it is there; None if it is damaged."""
-    packing = tiff_compression(io.BytesIO(data)) if header.format == "TIFF" else 1
-    if header.format in _PILLOW_ALONE or header.mode == "LAB" or packing not in _UNPACKED_BY_VIPS:
+    rare_tiff = header.format == "TIFF" and not is_tiff_for_vips(io.BytesIO(data))
+    if header.format in _PILLOW_ALONE or header.mode == "LAB" or rare_tiff:
         return _by_pillow(data, header, image, warnings)
     try:
         strict = libvips().Image.new_from_buffer(data, "", access="sequential", fail_on="warning")

@@ -28,7 +28,8 @@ MIN_SIDE_PX = 16
 MAX_PIXELS = 500_000_000
 HEAD_BYTES = 2**16  # of a file: where its bits per sample stand, if not in a directory
 
-DNG_VERSION, PHOTOMETRIC, COMPRESSION = 50706, 262, 259
+DNG_VERSION, PHOTOMETRIC, COMPRESSION, SAMPLES, PLANAR, TILE_WIDTH = 50706, 262, 259, 277, 284, 322
+_UNPACKED_BY_VIPS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 50001)  # TIFF's numbers of compressions
 SENSOR = (32803, 34892)  # colour filter array, linear raw: the photometric kinds of a camera's raw file
 _RAW_STARTS = (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"\0MRM", b"FOVb")
 _JXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
@@ -195,7 +196,7 @@ def _of_tiff(file: Any) -> Header:
     layout, first = ifd.read_layout(file)
     entries, _ = ifd.read_directory(file, layout, first)
     height, width, bits, samples = (
-        ifd.number(entries, tag, layout.order, usual) for tag, usual in ((257, 0), (256, 0), (258, 1), (277, 1))
+        ifd.number(entries, tag, layout.order, usual) for tag, usual in ((257, 0), (256, 0), (258, 1), (SAMPLES, 1))
     )
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(samples, f"{samples} channels")
     return Header(height, width, "TIFF", "CMYK" if ifd.number(entries, PHOTOMETRIC, layout.order) == 5 else mode, bits)
@@ -210,10 +211,16 @@ def _checked(header: Header) -> Header:
     return header
 
 
-def tiff_compression(file: Any) -> int:
-    """How the pixels of a TIFF file are packed, by TIFF's number; 0 if it is none."""
+def is_tiff_for_vips(file: Any) -> bool:
+    """Whether libvips unpacks a TIFF file: not planes that lie in tiles, nor rare compressions."""
     try:
         layout, first = ifd.read_layout(file)
-        return ifd.number(ifd.read_directory(file, layout, first)[0], COMPRESSION, layout.order, 1)
+        entries, _ = ifd.read_directory(file, layout, first)
     except (ValueError, struct.error):
-        return 0
+        return False
+    packing, planes, samples, tile_width = (
+        ifd.number(entries, tag, layout.order, usual)
+        for tag, usual in ((COMPRESSION, 1), (PLANAR, 1), (SAMPLES, 1), (TILE_WIDTH, 0))
+    )
+    in_planes_of_tiles = planes == 2 and samples > 1 and tile_width > 0
+    return packing in _UNPACKED_BY_VIPS and not in_planes_of_tiles

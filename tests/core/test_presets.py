@@ -29,9 +29,9 @@ de_mean = 2.5
 de_block = 10
 bias = 1.5
 shift_px = 0.5
-sharpness_min = 0.5
+sharpness_min = 0.05
 sharpness_max = 30
-noise_max = 2
+noise_max = 5
 """
 
 
@@ -39,6 +39,14 @@ noise_max = 2
 def values() -> dict[str, Any]:
     """A preset as plain values."""
     return load_preset("faithful").to_dict()
+
+
+def test_a_preset_from_before_there_were_limits_gets_the_usual_ones(tmp_path: Path) -> None:
+    (tmp_path / "old.toml").write_text(FILE.partition("[review]")[0])
+    (tmp_path / "new.toml").write_text(FILE)
+    old, new = (load_preset(str(tmp_path / name)) for name in ("old.toml", "new.toml"))
+    assert (old.review, old.digest) == (new.review, new.digest)
+    assert old.review == load_preset("faithful").review
 
 
 # Shipped presets
@@ -109,7 +117,7 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
         ("churn = 0.0", 'churn = "off"', "sampling.churn must be a number, not 'off'"),
         ("tau_r = 0.5", "tau_r = -1", "pull.tau_r must lie between 0 and 100, not -1"),
         ('positive = "sharp"', "positive = 1", "text.positive must be text, not 1"),
-        ('fix = "wavelet"', 'fix = "Wavelet"', "color.fix must be one of wavelet, adain, none, not 'Wavelet'"),
+        ('fix = "wavelet"', 'fix = "Wavelet"', "color.fix must be one of wavelet, adain, input, none, not 'Wavelet'"),
         ("stride_lat = 8", "stride_lat = 17", "tile.stride_lat (17) exceeds tile.size_lat (16)"),
     ],
 )

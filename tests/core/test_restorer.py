@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from supir_core.color import guided
 from supir_core.errors import InputError, PhotoError
 from supir_core.image import to_tensor, to_uint8
 from supir_core.networks.unet import UNet
@@ -116,11 +117,18 @@ def test_a_result_depends_on_the_photo_its_key_and_its_caption(change: dict[str,
         "sampling.sampler=dpmpp",
         "stage1.clean=none",
         "color.fix=none",
+        "color.fix=input",
     ],
 )
 def test_a_result_depends_on_every_setting_of_its_preset(setting: str, restorer: Restorer) -> None:
     other = dataclasses.replace(A, preset=derive(A.preset, [setting]))
     assert levels_apart(images(restorer, A)[0], images(restorer, other)[0]) > 1
+
+
+def test_the_colours_can_be_the_photos_own(restorer: Restorer) -> None:
+    jobs = [job(Photo("a", scene(64, 64, 1), look(f"color.fix={fix}"))) for fix in ("none", "input")]
+    plain, fixed = (restorer.run([one])[0].image for one in jobs)
+    torch.testing.assert_close(fixed, guided(plain, jobs[1].x_lq), rtol=0, atol=1e-5)
 
 
 # Sizes and ranges

@@ -70,6 +70,17 @@ def test_changes_are_seen(change: str) -> None:
     assert expected <= found if expected else not found, evidence
 
 
+def test_noise_that_is_gone_is_no_loss() -> None:
+    perfect = truth()
+    grain = np.random.default_rng(2).normal(0, 20, (256, 256, 3)) * 257
+    noisy = (photo(perfect) + grain).clip(0, 65535).astype(np.uint16)
+    small = np.asarray(Image.fromarray(perfect.astype(np.uint8)).resize((256, 256), Image.Resampling.BOX))
+    clean = small.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
+    evidence = measured(clean, noisy)
+    assert evidence.sharpness_ratio is not None and evidence.sharpness_ratio < 0.5
+    assert not {"soft", "noise", "texture", "shift"} & set(reasons(evidence, LIMITS))
+
+
 def test_a_result_that_is_the_photo_is_no_difference() -> None:
     pixels = photo(truth())
     evidence = measured(pixels.transpose(2, 0, 1).astype(np.float32) / 32767.5 - 1, pixels)

@@ -122,12 +122,23 @@ def jpg(**options: Any) -> bytes:
     return pil(shallow(), "JPEG", **{"quality": 95, "subsampling": 0, **options})
 
 
+def with_junk(junk: bytes, before: bytes = b"\xff\xdb") -> bytes:
+    """A JPEG with bytes between the segments of its header, as careless editors of metadata leave them."""
+    return jpg().replace(before, junk + before, 1)
+
+
+def without_picture() -> bytes:
+    data = jpg()
+    return data[: data.index(b"\xff\xda") + 14]
+
+
 def lossless() -> bytes:
     return bytes(imagecodecs.ljpeg_encode(deep_grey(), bitspersample=16))
 
 
 DEEP, GREY16, ALPHA16 = Expected(bits=16), Expected(bits=16, grey=True), Expected(bits=16, alpha=True)
 GREY, ALPHA, CLOSE = Expected(grey=True), Expected(alpha=True), Expected(distance=2.0)
+COMPLAINED = Expected(distance=2.0, warnings=("decoder-complained",))
 
 
 def _fails(code: str) -> Expected:
@@ -144,6 +155,14 @@ TRAPS: dict[str, Trap] = {
     "rgb16-planar-lzw.tif": Trap(
         lambda: tif(deep().transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate", compression="lzw"),
         DEEP,
+    ),
+    "rgb8-planar-tiled.tif": Trap(
+        lambda: tif(shallow().transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate", tile=(64, 64)),
+        Expected(),
+    ),
+    "rgb16-planar-tiled.tif": Trap(
+        lambda: tif(deep().transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate", tile=(64, 64)),
+        _fails("unsupported-depth"),
     ),
     "rgb16-big-endian.tif": Trap(lambda: tif(deep(), photometric="rgb", byteorder=">"), DEEP),
     "rgb16-bigtiff.tif": Trap(lambda: tif(deep(), photometric="rgb", bigtiff=True), DEEP),
@@ -224,6 +243,13 @@ TRAPS: dict[str, Trap] = {
     ),
     "without-end.jpg": Trap(lambda: jpg()[:-2], Expected(distance=2.0, warnings=("end-missing",))),
     "zeros-behind.jpg": Trap(lambda: jpg() + bytes(5000), CLOSE),
+    "junk-in-header.jpg": Trap(lambda: with_junk(b"junk!"), COMPLAINED),
+    "stray-ff00.jpg": Trap(lambda: with_junk(b"\xff\x00\x00\x00\xff"), COMPLAINED),
+    "short-exif.jpg": Trap(lambda: with_junk(b"\xff\xe1\x00\x10Exif\x00\x00MM\x00*" + bytes(20)), COMPLAINED),
+    "short-adobe.jpg": Trap(lambda: with_junk(b"\xff\xee\x00\x0dAdobe\x00d\x00\x00\x00\x00\x01"), COMPLAINED),
+    "junk-and-half.jpg": Trap(lambda: cut(with_junk(b"junk!"), 0.5), _fails("damaged")),
+    "junk-and-flipped.jpg": Trap(lambda: flipped(with_junk(b"junk!")), _fails("damaged")),
+    "without-picture.jpg": Trap(without_picture, _fails("damaged")),
     "half.jpg": Trap(lambda: cut(jpg(), 0.5), _fails("damaged")),
     "half-progressive.jpg": Trap(lambda: cut(jpg(progressive=True), 0.5), _fails("damaged")),
     "flipped.jpg": Trap(lambda: flipped(jpg()), _fails("damaged")),
