@@ -55,10 +55,7 @@ quality: ready ## measure how well the demo model restores photos (15 minutes); 
 clean: tidy ## remove .venv, caches and demo-output (not the shared dependencies: make distclean)
 	@echo "The shared dependencies are kept; make distclean removes them too."
 
-distquality: ready ## measure how well the demo model restores photos (15 minutes); ARGS="--write" puts the tables into README
-	@$(BIN)/python -m tests.quality $(ARGS)
-
-clean: tidy ## remove the shared dependencies too; every checkout must then install them again
+distclean: tidy ## remove the shared dependencies too; every checkout must then install them again
 	@infra/env.sh distclean
 
 tidy: # what clean and distclean have in common
