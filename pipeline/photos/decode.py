@@ -19,6 +19,7 @@ from pipeline.photos.srgb import PROFILE, PROFILE_IGNORED, Colours, upright_srgb
 from pipeline.photos.vips import libvips
 from supir_core.errors import PhotoError
 
+LIBVIPS, PILLOW = "libvips", "Pillow"
 _PLAIN_MODES = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 _PILLOW_ALONE = ("BMP", "HEIF", "JPEG2000")
 _JPEG = ("JPEG", "MPO")
@@ -84,6 +85,12 @@ def decode(data: bytes, *, accept_damaged: bool = False) -> Decoded:
     return Decoded(*colours, header.format, header.mode, header.bits, pages, whole, [*dict.fromkeys(warnings)])
 
 
+def decoder_of(data: bytes, header: Header) -> str:
+    """Who decodes a file: libvips, or Pillow where libvips lacks the format or the kind."""
+    rare_tiff = header.format == "TIFF" and not is_tiff_for_vips(io.BytesIO(data))
+    return PILLOW if header.format in _PILLOW_ALONE or header.mode == "LAB" or rare_tiff else LIBVIPS
+
+
 def to_8_bits(pixels: np.ndarray) -> np.ndarray:
     """Uint16 as uint8, rounded: what was 8 bits once is so again."""
     rounded = pixels // 257
@@ -93,8 +100,7 @@ def to_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 def _whole(data: bytes, header: Header, image: Image.Image | None, warnings: list[str]) -> Colours | None:
     """The photo, if all of it is there; None if it is damaged."""
-    rare_tiff = header.format == "TIFF" and not is_tiff_for_vips(io.BytesIO(data))
-    if header.format in _PILLOW_ALONE or header.mode == "LAB" or rare_tiff:
+    if decoder_of(data, header) == PILLOW:
         return _by_pillow(data, header, image, warnings)
     try:
         strict = libvips().Image.new_from_buffer(data, "", access="sequential", fail_on="warning")

@@ -84,6 +84,11 @@ def bits_of(format_name: str, source_bits: int) -> int:
     return 16 if source_bits > 8 and FORMATS[format_name].deep else 8
 
 
+def pixel_bytes(height: int, width: int, channels: int, bits: int) -> int:
+    """Of a picture that is not packed; packed ones are hardly ever larger."""
+    return height * width * channels * bits // 8
+
+
 def encoding_warnings(format_name: str, alpha: np.ndarray | None, source_bits: int) -> list[str]:
     """What `encode` will leave out, as a row's warnings."""
     chosen, warnings = FORMATS[format_name], []
@@ -102,6 +107,7 @@ def encode(
     grey: bool = False,
     alpha: np.ndarray | None = None,
     quality: int | None = None,
+    classic_tiff_bytes: int = CLASSIC_TIFF_BYTES,
 ) -> io.BytesIO:
     """A picture's file, without metadata.
 
@@ -112,6 +118,7 @@ def encode(
         grey: write luminance only; whatever colour there is was invented.
         alpha: (h, w) uint16 of any size, resized to the picture; dropped where the format has none.
         quality: of JPEG and WebP, 1 to 100; each format's own if None.
+        classic_tiff_bytes: of pixels, beyond which a TIFF file becomes a BigTIFF.
     """
     chosen = FORMATS[format_name]
     height, width = image.shape[1:]
@@ -131,7 +138,7 @@ def encode(
     if chosen.quality is not None:
         options["Q"] = quality or chosen.quality
     if format_name == "tiff":
-        options["bigtiff"] = height * width * picture.bands * bits // 8 > CLASSIC_TIFF_BYTES
+        options["bigtiff"] = pixel_bytes(height, width, picture.bands, bits) > classic_tiff_bytes
     return _saved(picture, chosen.saver, options)
 
 

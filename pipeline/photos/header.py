@@ -26,6 +26,7 @@ PHOTO_EXTENSIONS = EXTENSIONS + RAW_EXTENSIONS + HEIF_EXTENSIONS + OTHER_EXTENSI
 
 MIN_SIDE_PX = 16
 MAX_PIXELS = 500_000_000
+MAX_SIDE_PX = 200_000
 HEAD_BYTES = 2**16  # of a file: where its bits per sample stand, if not in a directory
 
 DNG_VERSION, PHOTOMETRIC, COMPRESSION, SAMPLES, PLANAR, TILE_WIDTH = 50706, 262, 259, 277, 284, 322
@@ -206,6 +207,8 @@ def _checked(header: Header) -> Header:
     height, width = header.height, header.width
     if min(width, height) < MIN_SIDE_PX:
         raise PhotoError(f"{width}x{height} is too small; the short side must have {MIN_SIDE_PX} px", code="too-small")
+    if max(width, height) > MAX_SIDE_PX:
+        raise PhotoError(f"{width}x{height} exceeds {MAX_SIDE_PX} px a side", code="too-large")
     if width * height > MAX_PIXELS:
         raise PhotoError(f"{width}x{height} exceeds {MAX_PIXELS // 10**6} megapixels", code="too-large")
     return header

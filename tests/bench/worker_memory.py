@@ -26,7 +26,7 @@ from PIL import Image
 
 from pipeline.settings import RunSettings
 from supir_core import image
-from supir_core.color import wavelet
+from supir_core.color import COLOR_FIXES
 from supir_core.presets import load_preset
 from supir_core.restorer import Photo, Restored, plan_photo
 from supir_core.speed import resident_bytes
@@ -58,7 +58,8 @@ class Frame:
     def _one(self, photo: Photo) -> Restored:
         size = plan_photo(photo)
         x_lq = image.to_tensor(photo.pixels, size.network_height, size.network_width)
-        return Restored(image.resize_back(wavelet(x_lq, x_lq), size.height, size.width), [])
+        fixed = COLOR_FIXES[photo.preset.color.fix](x_lq, x_lq)
+        return Restored(image.resize_back(fixed, size.height, size.width), [])
 
 
 def main() -> None:
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=4)
     parser.add_argument("--photos-per-batch", type=int, default=1)
     parser.add_argument("--format", default="png", choices=["png", "jpeg", "webp", "tiff"])
+    parser.add_argument("--fix", default="wavelet", help="of colours")
     options = parser.parse_args()
     side = math.isqrt(round(options.megapixels * 1e6)) // UPSCALE
     with tempfile.TemporaryDirectory() as work:
@@ -74,7 +76,7 @@ def main() -> None:
         _make_photos(folder / "in", options.photos, side)
         settings = settings_for(
             folder / "in", folder / "out", format=options.format, photos_per_batch=options.photos_per_batch,
-            preset=load_preset("demo", [f"size.upscale={UPSCALE}"]), max_megapixels=2 * options.megapixels,
+            preset=load_preset("demo", [f"size.upscale={UPSCALE}", f"color.fix={options.fix}"]), max_megapixels=2 * options.megapixels,
         )  # fmt: skip
         peaks: dict[int, int] = {}
         threading.Thread(target=_watch, args=(peaks,), daemon=True).start()
@@ -85,7 +87,7 @@ def main() -> None:
         base = int((folder / "base").read_text(encoding="ascii"))
     pixels = max(row["width"] * row["height"] for row in rows)
     facts = {
-        "result_megapixels": round(pixels / 1e6, 1), "photos": len(rows), "format": options.format,
+        "result_megapixels": round(pixels / 1e6, 1), "photos": len(rows), "format": options.format, "fix": options.fix,
         "in_hand": 2 * options.photos_per_batch, "base_mib": base // MIB, "peak_mib": max(peaks.values()) // MIB,
         "bytes_per_pixel": round((max(peaks.values()) - base) / pixels, 1), "seconds": round(seconds, 1),
         "date": time.strftime("%Y-%m-%d"),

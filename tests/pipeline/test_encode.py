@@ -10,7 +10,16 @@ import pytest
 from PIL import Image
 
 from pipeline.photos.decode import decode
-from pipeline.photos.encode import EXTENSIONS, FORMATS, bits_of, check_fits, extension_of, format_of
+from pipeline.photos.encode import (
+    CLASSIC_TIFF_BYTES,
+    EXTENSIONS,
+    FORMATS,
+    bits_of,
+    check_fits,
+    extension_of,
+    format_of,
+    pixel_bytes,
+)
 from pipeline.photos.encode import encode as photo_encode
 from supir_core.errors import PhotoError
 from tests.pipeline.photographs import picture
@@ -77,6 +86,29 @@ def test_a_picture_too_large_for_its_format_is_refused_before_it_is_computed() -
     with pytest.raises(PhotoError, match="16383") as error:
         check_fits(100, 16384, "webp")
     assert error.value.code == "output-limit"
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "bits", "big"),
+    [(20000, 3, 16, False), (20000, 4, 16, False), (26000, 3, 16, False), (27000, 3, 16, True), (23000, 4, 16, True),
+     (37000, 3, 8, False), (38000, 3, 8, True)],
+)  # fmt: skip
+def test_tiff_files_that_may_exceed_four_gigabytes_are_planned_as_bigtiff(
+    side: int, channels: int, bits: int, big: bool
+) -> None:
+    planned = pixel_bytes(side, side, channels, bits)
+    assert (planned > CLASSIC_TIFF_BYTES) == big
+    assert big or planned + 2**25 < 2**32  # with room for what packing adds, and for metadata
+
+
+@pytest.mark.parametrize(("limit", "magic"), [(0, b"II+\0"), (CLASSIC_TIFF_BYTES, b"II*\0")])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_bigtiff_holds_the_same_picture(limit: int, magic: bytes, bits: int) -> None:
+    data = encode(IMAGE, "tiff", bits=bits, alpha=ALPHA, classic_tiff_bytes=limit)
+    assert data[:4] == magic
+    decoded, classic = decode(data), decode(encode(IMAGE, "tiff", bits=bits, alpha=ALPHA))
+    assert decoded.bits == bits and (decoded.pixels == classic.pixels).all()
+    assert decoded.alpha is not None and classic.alpha is not None and (decoded.alpha == classic.alpha).all()
 
 
 def test_every_extension_names_a_format() -> None:

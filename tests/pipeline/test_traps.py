@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.photos.decode import decode
 from supir_core.errors import PhotoError
-from tests.pipeline.traps import TRAPS, Expected, alpha, deep, deep_grey
+from tests.pipeline.traps import TRAPS, Expected, alpha, deep, deep_grey, expected_route, route
 
 
 def truth(expected: Expected) -> np.ndarray:
@@ -24,6 +24,7 @@ def test_there_are_many() -> None:
 def test_trap(name: str) -> None:
     make, expected = TRAPS[name]
     data = make()
+    assert route(data) == expected_route(name)
     if expected.code:
         with pytest.raises(PhotoError) as error:
             decode(data)

@@ -2,11 +2,13 @@
 
 `TRAPS` names a maker of bytes and what is expected: an error code, or bits, whether it is grey, whether it has
 alpha, and how far its pixels may be from the truth (mean, in 8-bit levels; None: only the route is checked).
+`python -m tests.pipeline.traps` prints what becomes of each.
 """
 
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,6 +19,9 @@ import pillow_heif
 import tifffile
 from PIL import Image, ImageCms
 
+from pipeline.photos.decode import LIBVIPS, PILLOW, decode, decoder_of
+from pipeline.photos.header import read_header
+from supir_core.errors import PhotoError
 from tests.pipeline.photographs import png_by_hand, raw_photo
 
 HEIGHT, WIDTH = 192, 256
@@ -281,7 +286,54 @@ TRAPS: dict[str, Trap] = {
     "page.jpg": Trap(lambda: b"<html>404 Not Found</html>", _fails("not-an-image")),
     "really-a-png.jpg": Trap(lambda: pil(shallow(), "PNG"), Expected()),
     "bomb.png": Trap(lambda: png_by_hand(60000, 60000, 8, 2, bytes(4)), _fails("too-large")),
+    "endless.png": Trap(lambda: png_by_hand(16, 2**28, 8, 2, bytes(4)), _fails("too-large")),
+    "ribbon.png": Trap(lambda: png_by_hand(400_000, 16, 8, 0, bytes(400_001 * 16)), _fails("too-large")),
+    "long.png": Trap(lambda: png_by_hand(150_000, 16, 8, 0, bytes(150_001 * 16)), Expected(grey=True, distance=None)),
     "liar.png": Trap(lambda: png_by_hand(9000, 9000, 8, 2, bytes(4)), _fails("damaged")),
     "dot.png": Trap(lambda: pil(Image.new("RGB", (1, 1)), "PNG"), _fails("too-small")),
 }
 """By file name."""
+
+REFUSED = "header"  # the route of files that nobody decodes
+_REFUSED_BY_HEADER = (
+    "camera.tif", "twelve-bits.jpg", "lossless.jpg", "half.webp", "rgb8.jxl", "empty.jpg", "page.jpg", "bomb.png",
+    "endless.png", "ribbon.png", "dot.png",
+)  # fmt: skip
+_BY_PILLOW = (
+    "rgb8-planar-tiled.tif", "rgb16-planar-tiled.tif", "rgb8-zstd.tif", "rgb16-zstd.tif", "rgb8-lzma.tif",
+    "rgb8-jxl.tif", "lab.tif", "rgb8.bmp", "rgb8.heic", "ten-bits.heic", "rgb8.jp2", "rgb16.jp2", "grey16.jp2",
+)  # fmt: skip
+
+
+def expected_route(name: str) -> str:
+    """Who must decode a file."""
+    return REFUSED if name in _REFUSED_BY_HEADER else PILLOW if name in _BY_PILLOW else LIBVIPS
+
+
+def route(data: bytes) -> str:
+    """Who decodes a file."""
+    try:
+        return decoder_of(data, read_header(io.BytesIO(data)))
+    except PhotoError:
+        return REFUSED
+
+
+def main() -> None:
+    """Print the table of all files: name, route, status, what is to be said of it, depth."""
+    print(f"{'file':28} {'route':8} {'status':28} {'bits':>4}  warnings")
+    for name, (make, _) in TRAPS.items():
+        data = make()
+        try:
+            decoded = decode(data)
+        except PhotoError as error:
+            print(f"{name:28} {route(data):8} {'failed: ' + error.code:28}")
+            continue
+        status = "skipped: bilevel" if decoded.header.bilevel else "decoded"
+        kind = " grey" * decoded.grey + " alpha" * (decoded.alpha is not None)
+        print(f"{name:28} {route(data):8} {status + kind:28} {decoded.bits:4}  {', '.join(decoded.warnings)}")
+
+
+if __name__ == "__main__":
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of decoders, about damage
+        main()
