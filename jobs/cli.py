@@ -205,6 +205,9 @@ def restore(
     ] = None,
     quality: Quality = None,
     accept_damaged: AcceptDamaged = False,
+    sidecar: Annotated[
+        bool, typer.Option("--sidecar", help="Also write how the result was made, as OUT.json beside it.")
+    ] = False,
     tile_batch: Annotated[int, typer.Option(min=1, help="Windows in one call of the networks.")] = 4,
     device: Device = None,
     dtype: Dtype = None,
@@ -227,6 +230,7 @@ def restore(
             caption=caption,
             quality=quality,
             accept_damaged=accept_damaged,
+            sidecar=sidecar,
             tile_batch=tile_batch,
             device=device,
             dtype=dtype.value if dtype else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import sys
@@ -15,16 +16,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jobs.looks import choose_preset
 from pipeline.captions import captioning
+from pipeline.captions.captioning import Captioning
 from pipeline.captions.finder import CaptionFinder
 from pipeline.photos import evidence as evidences
 from pipeline.photos.decode import decode
 from pipeline.photos.encode import EXTENSIONS, check_fits
 from pipeline.photos.header import check_name
-from pipeline.photos.result import finish
+from pipeline.photos.result import finish, libraries
 from pipeline.photos.xmp import Provenance
+from pipeline.rows import Row
 from pipeline.storage import Store, split_uri
 from pipeline.watch import Clock
-from supir_core import models
+from supir_core import __version__, models
 from supir_core.errors import InputError
 
 
@@ -38,6 +41,7 @@ def restore(
     caption: str | None,
     quality: int | None,
     accept_damaged: bool,
+    sidecar: bool,
     tile_batch: int,
     device: str | None,
     dtype: str | None,
@@ -68,18 +72,20 @@ def restore(
     if place.uri() == Store(target).uri():
         raise InputError(f"{target} is the photo itself", hint="give the result another name", code="output-in-input")
     check_name(name)
+    out_store, out_name = split_uri(Store(target).uri())
+    record_name = f"{out_name}.json"
+    if sidecar:
+        out_store.check_name(record_name)
     data = store.read(name)
     decoded = decode(data, accept_damaged=accept_damaged)
     format_name = EXTENSIONS[extension]
-    if caption is None:
-        finder = CaptionFinder(words, {}, risk=lambda photo: nullcontext(Clock(source)))
-        caption = finder.find({"sidecar": None, "uri": store.uri(name)})["caption"]
+    said = _said(caption, words, store.uri(name))
     console = Console(stderr=True)
     with console.status("loading the networks"):
         # This brings torch: not before the input has been checked.
         from supir_core.restorer import Photo, Restorer, plan_photo  # noqa: PLC0415
 
-        subject = Photo(hashlib.sha256(data).hexdigest(), decoded.pixels, look, caption or "")
+        subject = Photo(hashlib.sha256(data).hexdigest(), decoded.pixels, look, said["caption"] or "")
         size = plan_photo(subject)
         check_fits(size.height, size.width, format_name)
         restorer = Restorer.load(model, device=device, dtype=dtype, batch=tile_batch, compiled=compiled)
@@ -94,8 +100,7 @@ def restore(
     story = Provenance(subject.key, look.folder, models.model_digest(model), look.sampling.seed, subject.caption)
     evidence = evidences.measured(image, decoded.pixels)
     done = finish(image, decoded, data, format_name, quality, story)
-    warnings = decoded.warnings + result.warnings + done.warnings
-    out_store, out_name = split_uri(Store(target).uri())
+    warnings = said["warnings"] + decoded.warnings + result.warnings + done.warnings
     out_store.write(out_name, done.data)
     facts = {
         "photo": store.uri(name),
@@ -104,8 +109,10 @@ def restore(
         "height": size.height,
         "preset": look.name,
         "preset_digest": look.digest,
+        "tau_r": look.pull.tau_r,
         "model": model,
-        "caption": caption,
+        "caption": said["caption"],
+        "caption_source": said["caption_source"],
         "warnings": warnings,
         "review": evidences.reasons(evidence, look.review),
         "evidence": evidence._asdict(),
@@ -115,14 +122,30 @@ def restore(
         "model_digest": story.model_digest,
         "seed": story.seed,
         "document_id": story.document,
+        "libraries": libraries(),
+        "supir_version": __version__,
         "notice": notice,
         "seconds": round(time.monotonic() - start, 2),
     }
+    if sidecar:
+        record = facts | {"finished_at": datetime.datetime.now(datetime.UTC).isoformat()}
+        out_store.write(record_name, json.dumps(record, indent=2, ensure_ascii=False).encode())
+    _tell(facts, look.folder, console, as_json)
+
+
+def _said(caption: str | None, words: Captioning, uri: str) -> Row:
+    """The caption, where it is from, and what was wrong with other sources."""
+    if caption is not None:
+        return {"caption": caption, "caption_source": "option", "warnings": []}
+    finder = CaptionFinder(words, {}, risk=lambda photo: nullcontext(Clock(uri)))
+    return finder.find({"sidecar": None, "uri": uri})
+
+
+def _tell(facts: Row, look: str, console: Console, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(facts, ensure_ascii=False) + "\n")
-    else:
-        Console(markup=False).print(
-            f"{facts['image']}: {size.width}x{size.height}, preset {look.folder}, {facts['seconds']} s", soft_wrap=True
-        )
-        for warning in warnings:
-            console.print(f"note: {warning} (see Warnings in README)")
+        return
+    line = f"{facts['image']}: {facts['width']}x{facts['height']}, preset {look}, {facts['seconds']} s"
+    Console(markup=False).print(line, soft_wrap=True)
+    for warning in facts["warnings"]:
+        console.print(f"note: {warning} (see Warnings in README)")

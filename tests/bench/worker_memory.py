@@ -76,7 +76,8 @@ def main() -> None:
         _make_photos(folder / "in", options.photos, side)
         settings = settings_for(
             folder / "in", folder / "out", format=options.format, photos_per_batch=options.photos_per_batch,
-            preset=load_preset("demo", [f"size.upscale={UPSCALE}", f"color.fix={options.fix}"]), max_megapixels=2 * options.megapixels,
+            preset=load_preset("demo", [f"size.upscale={UPSCALE}", f"color.fix={options.fix}"]),
+            max_megapixels=2 * options.megapixels,
         )  # fmt: skip
         peaks: dict[int, int] = {}
         threading.Thread(target=_watch, args=(peaks,), daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def test_for_scripts(tmp_path: Path, options: list[str], caption: str) -> None:
     assert facts["image"] == str(tmp_path / "b.JPG")
     assert "drawn pictures" in facts["notice"]
     assert Image.open(tmp_path / "b.JPG").format == "JPEG"
+
+
+def test_how_a_result_was_made_lies_beside_it_if_asked_for(tmp_path: Path) -> None:
+    put(tmp_path, {"a.jpg": jpeg(0, 32, 32), "a.txt": "ein Dachs im Grünen"})
+    restore(tmp_path / "a.jpg", tmp_path / "b.png")
+    assert not (tmp_path / "b.png.json").exists()
+    facts = json.loads(restore(tmp_path / "a.jpg", tmp_path / "b.png", "--sidecar", "--json").stdout)
+    record = json.loads((tmp_path / "b.png.json").read_text(encoding="utf-8"))
+    assert record == facts | {"finished_at": record["finished_at"]}
+    assert record["source_sha256"] == hashlib.sha256((tmp_path / "a.jpg").read_bytes()).hexdigest()
+    assert record["sha256"] == hashlib.sha256((tmp_path / "b.png").read_bytes()).hexdigest()
+    assert (record["caption"], record["caption_source"]) == ("ein Dachs im Grünen", "sidecar")
 
 
 @pytest.mark.usefixtures("cluster")
