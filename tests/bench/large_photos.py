@@ -30,16 +30,18 @@ from pipeline.photos.xmp import Provenance
 from supir_core.speed import resident_bytes
 
 PHOTO_PX = 256  # side of the photo that is said to have become a large result
+TILE_PX = 2000  # of what large pictures are made of
 MIB = 2**20
 
 
 def slopes(side: int) -> Any:
-    """A pyvips image of three 16-bit channels, computed when it is read."""
-    x, y = libvips().Image.xyz(side, side).bandsplit()
-    noise = libvips().Image.gaussnoise(side, side, sigma=1000.0, mean=20000.0, seed=1)
-    scale = 20000 / side
-    planes = [noise + x * scale, noise + y * scale, noise + (x + y) * (scale / 2)]
-    return planes[0].bandjoin(planes[1:]).cast("ushort").copy(interpretation="rgb16")
+    """A pyvips image of three 16-bit channels: tiles of slopes with noise."""
+    px = min(side, TILE_PX)
+    x, y = libvips().Image.xyz(px, px).bandsplit()
+    noise = libvips().Image.gaussnoise(px, px, sigma=1000.0, mean=20000.0, seed=1)
+    planes = [noise + plane * (20000 / px) for plane in (x, y, (x + y) / 2)]
+    tile = planes[0].bandjoin(planes[1:]).cast("ushort").copy(interpretation="rgb16").copy_memory()
+    return tile.replicate(-(-side // px), -(-side // px)).extract_area(0, 0, side, side)
 
 
 def write_tiff(side: int, file: Path) -> None:
@@ -68,11 +70,13 @@ def put_out(image: np.ndarray, file: Path, format_name: str) -> dict[str, int]:
 
 def floats(side: int) -> np.ndarray:
     """(3, side, side) float32 in [-1, 1]."""
-    image = np.empty((3, side, side), np.float32)
-    rng, slope = np.random.default_rng(1), np.linspace(-0.8, 0.8, side, dtype=np.float32)
-    for plane in image:
-        for row in range(side):
-            plane[row] = slope + slope[row] * 0.2 + rng.standard_normal(side, np.float32) * np.float32(0.03)
+    image, px = np.empty((3, side, side), np.float32), min(side, TILE_PX)
+    noise = np.random.default_rng(1).standard_normal((3, px, px), np.float32) * np.float32(0.03)
+    tile = noise + np.linspace(-0.8, 0.8, px, dtype=np.float32)
+    for top in range(0, side, px):
+        for left in range(0, side, px):
+            place = image[:, top : top + px, left : left + px]
+            place[:] = tile[:, : place.shape[1], : place.shape[2]]
     return image
 
 
