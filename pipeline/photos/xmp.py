@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
-from pipeline.photos.iptc import LOCALISED, SINGLE, XMP_FIELDS
+from pipeline.photos.iptc import LIST, LOCALISED, SINGLE, XMP_FIELDS
 from supir_core import __version__
 
 SPACES = {
@@ -63,7 +63,7 @@ def with_provenance(
         height: of the result, pixels.
         width: of the result, pixels.
         scale: of the result against the photo.
-        texts: of IPTC-IIM, by dataset, to be added where the packet lacks them.
+        texts: of IPTC-IIM, by dataset, to be added where the packet lacks them; lists are joined.
 
     Raises:
         ValueError: the photo's packet cannot be read.
@@ -72,7 +72,9 @@ def with_provenance(
     page.correct(height, width, scale)
     for number, words in texts.items():
         name, kind = XMP_FIELDS[number]
-        if not page.has(name):
+        if kind == LIST:
+            page.put(name, *dict.fromkeys([*page.items(name), *words]), kind=kind)
+        elif not page.has(name):
             page.put(name, *words, kind=kind)
     original, instance = page.drop("xmpMM:DocumentID"), page.drop("xmpMM:InstanceID")
     first = original or f"urn:sha256:{story.source_sha256}"
@@ -129,6 +131,12 @@ class _Page:
     def has(self, name: str) -> bool:
         """Whether there is such a property."""
         return any(d.hasAttributeNS(*_split(name)) or self._children(d, name) for d in self._all)
+
+    def items(self, name: str) -> list[str]:
+        """The texts of a property that is a list."""
+        nodes = [item for d in self._all for child in self._children(d, name) for item in
+                 child.getElementsByTagNameNS(SPACES["rdf"], "li")]  # fmt: skip
+        return ["".join(n.data for n in item.childNodes if n.nodeType == n.TEXT_NODE) for item in nodes]
 
     def drop(self, name: str) -> str:
         """Remove a property; its text, if it had one."""
