@@ -6,7 +6,7 @@ import re
 from typing import Any, NamedTuple
 
 from pipeline.photos.containers import Block, jpeg_block, jpeg_blocks
-from pipeline.photos.vips import libvips
+from pipeline.photos.vips import image_of, libvips
 from supir_core.errors import PhotoError
 
 END_OF_JPEG = b"\xff\xd9"
@@ -80,7 +80,7 @@ def _rows_without_complaint(file: bytes) -> tuple[int, int]:
     """How many rows libvips has given by then, and of how many; it speaks of a JPEG's rows with the next ones only."""
     row, height = 0, 1
     try:
-        image = libvips().Image.new_from_buffer(file, "", access="sequential", fail_on="warning")
+        image = image_of(file, "warning")
         region, height = libvips().Region.new(image), image.height
         while row < image.height:
             rows = min(_STEP_ROWS, image.height - row)

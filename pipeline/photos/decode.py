@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from pipeline.photos.damage import END_OF_JPEG, DamagedPhotoError, damage, has_data_left, whole_rows
 from pipeline.photos.header import Header, is_tiff_for_vips, opened, read_header
 from pipeline.photos.srgb import PROFILE, PROFILE_IGNORED, Colours, upright_srgb
-from pipeline.photos.vips import libvips
+from pipeline.photos.vips import image_of, libvips
 from supir_core.errors import PhotoError
 
 LIBVIPS, PILLOW = "libvips", "Pillow"
@@ -103,7 +103,7 @@ def _whole(data: bytes, header: Header, image: Image.Image | None, warnings: lis
     if decoder_of(data, header) == PILLOW:
         return _by_pillow(data, header, image, warnings)
     try:
-        strict = libvips().Image.new_from_buffer(data, "", access="sequential", fail_on="warning")
+        strict = image_of(data, "warning")
     except libvips().Error:  # of what lies before the pixels: metadata, mostly
         if header.format in _JPEG:
             return _beside_the_picture(data, header, warnings)
@@ -120,8 +120,7 @@ def _whole(data: bytes, header: Header, image: Image.Image | None, warnings: lis
 
 
 def _by_vips(data: bytes, fail_on: str, warnings: list[str]) -> Colours:
-    image = libvips().Image.new_from_buffer(data, "", access="sequential", fail_on=fail_on)
-    return upright_srgb(image, warnings)
+    return upright_srgb(image_of(data, fail_on), warnings)
 
 
 def _by_pillow(data: bytes, header: Header, image: Image.Image | None, warnings: list[str]) -> Colours:

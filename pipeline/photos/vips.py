@@ -22,3 +22,17 @@ def libvips() -> Any:
     pyvips.block_untrusted_set(True)
     pyvips.cache_set_max(0)
     return pyvips
+
+
+def image_of(file: bytes, fail_on: str) -> Any:
+    """A photo file as a pyvips image, whose pixels can be read once, row by row.
+
+    Args:
+        file: must outlive the image; it is not copied.
+        fail_on: `none`, or `warning` for the strictest reading.
+
+    Raises:
+        pyvips.Error: libvips cannot read it.
+    """
+    source = libvips().Source.new_from_memory(file)
+    return libvips().Image.new_from_source(source, "", access="sequential", fail_on=fail_on)
