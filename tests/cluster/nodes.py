@@ -57,7 +57,7 @@ class Node:
 
 @dataclass
 class Nodes:
-    """A cluster: a head without GPUs, and workers that come and go.
+    """A cluster: a head for drivers alone, as in the templates, and workers that come and go.
 
     Args:
         folder: for logs and what nodes keep for themselves.
@@ -86,7 +86,7 @@ class Nodes:
         self.stack.callback(shutil.rmtree, self.temporary, ignore_errors=True)
         words = [
             "--head", f"--port={self.port}", f"--node-ip-address={self.host}", f"--dashboard-host={self.host}",
-            f"--dashboard-port={self.api_port}", "--include-dashboard=true", "--num-cpus=2", "--num-gpus=0",
+            f"--dashboard-port={self.api_port}", "--include-dashboard=true", "--num-cpus=0", "--num-gpus=0",
             f"--metrics-export-port={self.metrics_port}", f"--temp-dir={self.temporary}",
             f"--ray-client-server-port={free_port()}",
         ]  # fmt: skip

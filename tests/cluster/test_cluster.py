@@ -98,7 +98,7 @@ def test_submitted_runs_from_the_first_to_the_last_photo(
     assert done.returncode == 3 and "finished, with failed photos" in done.stderr, done.stderr
     found_rows = archive.rows()
     assert len(found_rows) == PHOTOS
-    assert {row["error_code"] for row in found_rows.values() if row["status"] == rows.FAILED} == {"truncated"}
+    assert {row["error_code"] for row in found_rows.values() if row["status"] == rows.FAILED} == {"corrupt"}
     by_run = archive.begun_of()
     assert by_run.total() == PHOTOS and len(by_run) >= 2, by_run
     assert Store(archive.output).exists("runs") and not list(Store(archive.output).entries("runs/leases"))
