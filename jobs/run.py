@@ -186,9 +186,9 @@ def _run_flow(
         from supir_core.weights import check_model  # noqa: PLC0415
 
         if not model_cache.is_remote(settings.model):  # else the workers will, when they have fetched it
-            check_model(settings.model)
             if settings.address:
                 models.check_safetensors(settings.model)
+            check_model(settings.model)
         check_captioner(settings, settings.allow_download, ask=True)
         if not settings.address:
             device_named(settings.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import time
 from collections import Counter
@@ -74,9 +75,17 @@ def make(folder: Path, source: str, photos: int, bad: int = 1) -> Archive:
     return Archive(f"{source}/scans", f"{source}/restored/2026", f"{source}/models/tiny", photos)
 
 
+def said(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`supir ...`, run to its end; printed with what it said, for `pytest -s` and for tests that fail."""
+    print(f"$ supir {shlex.join(map(str, words))}", flush=True)
+    done = supir(*words, **environment)
+    print(f"{done.stdout}{done.stderr}[exit code {done.returncode}]\n", flush=True)
+    return done
+
+
 def submit(address: str, *words: object, **environment: str) -> dict[str, Any]:
     """`supir submit --json`: the job's id, and whether it is new."""
-    done = supir("submit", "--address", address, *words, "--json", **environment)
+    done = said("submit", "--address", address, *words, "--json", **environment)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
