@@ -20,7 +20,7 @@ from tests.core.tiny_model import SDXL, SUPIR, put
 from tests.jobs.command import PROGRAM, REPOSITORY, supir
 from tests.pipeline.photographs import jpeg
 
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0
 T = TypeVar("T")
 
 
@@ -111,9 +111,9 @@ def until(what: str, ask: Callable[[], T | None], limit_s: float = PATIENCE_S) -
 
 
 def background(*words: object, log: Path) -> subprocess.Popen[bytes]:
-    """`supir ...` in the background; what it says goes to a file."""
+    """`supir ...` in the background, where Ctrl-C reaches it; what it says goes to a file."""
     with log.open("wb") as out:
         return subprocess.Popen(
-            [*PROGRAM, *map(str, words)], cwd=REPOSITORY, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+            ["env", "--default-signal=INT", *PROGRAM, *map(str, words)], cwd=REPOSITORY, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
             env=dict(os.environ),
         )  # fmt: skip
