@@ -29,7 +29,7 @@ test: ready ## run the tests, two files at a time (JOBS=2); pytest's options go 
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-s3: ready ## run the tests that need an S3 store; installs one first (Debian packages)
-	@infra/test-store.sh
+	@infra/test-tools.sh store
 	@$(BIN)/python -m pytest tests/s3 $(ARGS)
 
 test-corpus: ready ## decode Pillow's own test images (45 MB, fetched by pip into build/corpus): each a photo, or a reason
@@ -38,7 +38,7 @@ test-corpus: ready ## decode Pillow's own test images (45 MB, fetched by pip int
 	@SUPIR_CORPUS=build/corpus $(BIN)/python -m pytest tests/pipeline/test_corpus.py -m slow -s $(ARGS)
 
 chaos: ready ## kill workers, drivers and nodes of runs while the store fails, then check; SEEDS=5 SEED=1 ARGS="..."
-	@infra/test-store.sh
+	@infra/test-tools.sh store
 	@$(BIN)/python -m tests.faults.chaos --seeds $(SEEDS) --seed $(SEED) $(ARGS)
 
 lint: ready ## check format, style and types

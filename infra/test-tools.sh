@@ -1,21 +1,41 @@
 #!/usr/bin/env bash
-# Installs what the tests of infra/ and of clusters start, from Debian's or Ubuntu's packages: prometheus and promtool
-# (metrics, rules, the dashboard's queries) and ip (nodes in network namespaces). Does nothing where they are there
-# already; no service is started. Without them those tests are skipped.
+# Installs what tests start and pip does not have, from Debian's or Ubuntu's packages. Does nothing where it is there
+# already, and starts nothing. Without it those tests are skipped.
+#
+#   infra/test-tools.sh          all of it
+#   infra/test-tools.sh store    Ceph's RADOS Gateway, a real S3 store (64 MB to fetch, 290 MB on disk): tests/s3
+#   infra/test-tools.sh photos   exiftool, by which metadata are judged (23 MB on disk)
+#   infra/test-tools.sh cluster  prometheus and promtool (rules, the dashboard's queries), ip (nodes in network namespaces)
 
 set -euo pipefail
 
+die() { # message, hint
+  printf 'error: %s\nhint: %s\n' "$1" "$2" >&2
+  exit 2
+}
+
+# program:package
+store=(radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd radosgw-admin:ceph-common ceph:ceph-common
+  ceph-authtool:ceph-common monmaptool:ceph-base)
+photos=(exiftool:libimage-exiftool-perl)
+cluster=(prometheus:prometheus promtool:prometheus ip:iproute2)
+
+case ${1:-all} in
+  all) wanted=("${store[@]}" "${photos[@]}" "${cluster[@]}") ;;
+  store) wanted=("${store[@]}") ;;
+  photos) wanted=("${photos[@]}") ;;
+  cluster) wanted=("${cluster[@]}") ;;
+  *) die "there is nothing called $1" "store, photos or cluster; all of them without a word" ;;
+esac
+
 missing=()
-for program in prometheus:prometheus promtool:prometheus ip:iproute2; do
-  command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
+for one in "${wanted[@]}"; do
+  command -v "${one%:*}" >/dev/null || missing+=("${one#*:}")
 done
 if [ "${#missing[@]}" -eq 0 ]; then exit; fi
 
-if ! command -v apt-get >/dev/null; then
-  echo "error: ${missing[*]} is missing, and this system has no apt-get" >&2
-  echo "hint: install it; without it some tests in tests/infra and tests/cluster are skipped" >&2
-  exit 2
-fi
+command -v apt-get >/dev/null ||
+  die "this system has no apt-get to install ${missing[*]}" "install what they hold; without it some tests are skipped"
 root=()
 if [ "$(id -u)" -ne 0 ]; then root=(sudo); fi
 "${root[@]}" apt-get update -qq

@@ -145,8 +145,8 @@ def _ended(job: Job) -> str:
         return "stopped; submitted again it goes on"
     if job.exit_code in said:
         return said[job.exit_code]
-    first = job.message.strip().splitlines()[:1]
-    return f"failed: {first[0] if first else 'no reason given'}; submitted again it goes on"
+    reason = job.message.strip().partition("\n")[0].partition(", last available logs")[0]  # which are in its log
+    return f"failed: {reason or 'no reason given'}; submitted again it goes on"
 
 
 def _utc(seconds: float | None) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 
+from pipeline import logs
 from supir_core.errors import SupirError
 
 Command = Callable[[], int | None]
@@ -14,6 +16,8 @@ BUG = 1
 WRONG_INPUT = 2
 SOME_FAILED = 3
 INTERRUPTED = 130
+
+log = logging.getLogger(__name__)
 
 
 def guarded(command: Command) -> int:
@@ -29,7 +33,10 @@ def guarded(command: Command) -> int:
 
 
 def show(error: SupirError) -> None:
-    """`error[code]: ...` and a hint, on stderr."""
+    """`error[code]: ...` and a hint, on stderr; one log line where the process logs as JSON."""
+    if logs.is_json():
+        log.error(str(error), extra={"facts": {"code": error.code, "hint": error.hint or None}})
+        return
     sys.stderr.write(f"error[{error.code}]: {error}\n")
     if error.hint:
         sys.stderr.write(f"hint: {error.hint}\n")

@@ -56,8 +56,7 @@ class Following:
         text = f"{shown.counts(run)}, {shown.speed(run)}"
         if run.gpus_busy is not None:
             text += f", {run.gpus_busy:.1f} of {run.progress.gpus:g} GPUs busy"
-        finished = run.progress.restored + run.progress.failed
-        self._bar.update(self._task, description=text, total=run.progress.todo, completed=finished)
+        self._bar.update(self._task, description=text, total=run.progress.todo, completed=run.progress.finished)
         due = last or time.monotonic() - self._at >= PLAIN_EVERY_S
         if not sys.stderr.isatty() and text != self._said and (due or not self._said):
             self._said, self._at = text, time.monotonic()

@@ -46,6 +46,11 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.stop()
 
 
+def counted(done: int, failed: int, skipped: int, left: int) -> str:
+    """How many photos are done, failed, skipped (if any are), and left."""
+    return f"{done} done, {failed} failed, {f'{skipped} skipped, ' if skipped else ''}{left} left"
+
+
 class RunProgress:
     """Counts finished rows and shows them; use it as a context manager.
 
@@ -55,7 +60,8 @@ class RunProgress:
     """
 
     def __init__(self, total: int, style: str):
-        self.total, self.done, self.failed, self.captioned, self.megapixels = total, 0, 0, 0, 0.0
+        self.total, self.captioned, self.megapixels = total, 0, 0.0
+        self.done, self.failed, self.skipped = 0, 0, 0
         self._style = style if style != "auto" else ("bar" if sys.stderr.isatty() else "plain")
         self._lines = self._style in ("plain", "log")
         self._start = self._said = time.monotonic()
@@ -80,7 +86,12 @@ class RunProgress:
     @property
     def left(self) -> int:
         """Photos without a row."""
-        return self.total - self.done - self.failed
+        return self.total - self.finished
+
+    @property
+    def finished(self) -> int:
+        """Photos with a row."""
+        return self.done + self.failed + self.skipped
 
     @property
     def seconds(self) -> float:
@@ -92,7 +103,8 @@ class RunProgress:
         for row in rows:
             restored = row["status"] == "restored"
             self.done += restored
-            self.failed += not restored
+            self.failed += row["status"] == "failed"
+            self.skipped += row["status"] == "skipped"
             self.megapixels += (row["width"] * row["height"] / 1e6) if restored else 0
         if self._first is None and rows:
             self._first = (time.monotonic(), len(rows))
@@ -111,15 +123,15 @@ class RunProgress:
             self._bar.console.print(text, markup=False, soft_wrap=True)
 
     def _show(self) -> None:
-        self._bar.update(self._task, completed=self.done + self.failed, description=self._text())
+        self._bar.update(self._task, completed=self.finished, description=self._text())
         if self._lines and time.monotonic() - self._said >= PLAIN_EVERY_S:
             self._line()
 
     def _text(self) -> str:
-        finished, left = self.done + self.failed, self.left
+        finished, left = self.finished, self.left
         if self.captioned and not finished:
             return f"{self.captioned} captioned, {left} left to restore"
-        text = f"{self.done} done, {self.failed} failed, {left} left, {self.megapixels / self.seconds:.3g} MP/s"
+        text = f"{counted(self.done, self.failed, self.skipped, left)}, {self.megapixels / self.seconds:.3g} MP/s"
         if self._first is not None and finished > self._first[1] and left:
             since, before = self._first  # networks load until then
             minutes = (time.monotonic() - since) / (finished - before) * left / 60
@@ -129,7 +141,8 @@ class RunProgress:
     def _line(self) -> None:
         self._said = time.monotonic()
         if self._style == "log":
-            facts = {"done": self.done, "failed": self.failed, "left": self.left, "megapixels": self.megapixels}
+            counts = {"done": self.done, "failed": self.failed, "skipped": self.skipped, "left": self.left}
+            facts = {**counts, "megapixels": self.megapixels}
             log.info(self._text(), extra={"facts": facts})
             return
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {self._text()}\n")

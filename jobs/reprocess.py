@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-
-from jobs.run import Request, carry_out, settings_of
-from pipeline import kept
+from jobs.run import Request, carry_out, settings_of, speaking
+from pipeline import kept, logs
 from pipeline.captions.captioning import NONE, Captioning, is_caption
 from pipeline.reprocess import Earlier, earlier
 from pipeline.settings import RunSettings
@@ -32,7 +30,7 @@ def reprocess(
     Raises:
         InputError: as `earlier`; or captions are to change (`caption-setting`).
     """
-    console = Console(stderr=True, soft_wrap=True, markup=False)
+    console, progress_style = speaking(options["log_format"], progress_style)
     if any(map(is_caption, options["settings"] or ())):
         raise InputError(
             "supir reprocess takes the captions that there are",
@@ -48,6 +46,7 @@ def reprocess(
         aside = {"input": output, "output": output, "limit": None, "only": photos, "retry_captions": False}
         request = Request.of({**options, **given, **aside, "allow_download": False})
         settings = settings_of(request, Captioning(source=NONE), "keep" if request.keep_latents else "use")
+        logs.set_up(settings.log_format, settings.run)
         for note in notes(store, settings, found):
             console.print(f"note: {note}", style="yellow")
         return carry_out(settings, store, found.manifest, stop, progress_style, as_json, console)

@@ -84,18 +84,23 @@ class Request:
 
 def run(request: Request, progress_style: str, as_json: bool) -> int:
     """Restore what is left to restore; the exit code."""
+    console, progress_style = speaking(request.log_format, progress_style)
     settings = build_settings(request)
     logs.set_up(settings.log_format, settings.run)
-    if settings.log_format == logs.JSON:
-        progress_style = "log" if progress_style in ("auto", "bar", "plain") else progress_style
-        console = Console(file=cast(IO[str], logs.LinesAsLog(log)), width=200, soft_wrap=True, markup=False)
-    else:
-        console = Console(stderr=True, soft_wrap=True, markup=False)
     store, stop = Store(settings.output), Stop()
     with stop.listening():
         with console.status("reading the input"):
             manifest = read_manifest(settings.input, settings.limit, settings.preset_names, settings.only)
         return carry_out(settings, store, manifest, stop, progress_style, as_json, console)
+
+
+def speaking(log_format: str, progress_style: str) -> tuple[Console, str]:
+    """Where a command says what it does, as text or as log lines, and how it then shows its progress."""
+    logs.set_up(log_format)
+    if log_format == logs.JSON:
+        styled = "none" if progress_style == "none" else "log"
+        return Console(file=cast(IO[str], logs.LinesAsLog(log)), width=200, soft_wrap=True, markup=False), styled
+    return Console(stderr=True, soft_wrap=True, markup=False), progress_style
 
 
 def carry_out(
@@ -181,9 +186,9 @@ def _run_flow(
         from supir_core.weights import check_model  # noqa: PLC0415
 
         if not model_cache.is_remote(settings.model):  # else the workers will, when they have fetched it
-            check_model(settings.model)
             if settings.address:
                 models.check_safetensors(settings.model)
+            check_model(settings.model)
         check_captioner(settings, settings.allow_download, ask=True)
         if not settings.address:
             device_named(settings.device)

@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any
 
+from jobs.progress import counted
 from pipeline import progress, status
 from pipeline.status import RunStatus
 from pipeline.storage import Store
@@ -39,6 +40,7 @@ def facts_of(run: RunStatus, price: float | None) -> dict[str, Any]:
         "todo": run.progress.todo,
         "restored": run.progress.restored,
         "failed": run.progress.failed,
+        "skipped": run.progress.skipped,
         "left": run.left,
         "done_before": run.asked.get("done_before"),
         "failed_before": run.asked.get("failed_before"),
@@ -77,8 +79,8 @@ def text(run: RunStatus, price: float | None) -> str:
 
 
 def counts(run: RunStatus) -> str:
-    """Done, failed, left."""
-    return f"{run.progress.restored} done, {run.progress.failed} failed, {run.left} left"
+    """Done, failed, left, and skipped, if any are."""
+    return counted(run.progress.restored, run.progress.failed, run.progress.skipped, run.left)
 
 
 def speed(run: RunStatus) -> str:

@@ -76,7 +76,8 @@ class Cluster:
                 code="address",
             )
         self.address = found.rstrip("/")
-        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)  # it tells of every upload
+        for name in ("dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging"):  # they tell of every upload
+            logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
         with self._explained():
             os.environ["RAY_API_SERVER_ADDRESS"] = self.address  # Ray prefers RAY_ADDRESS to what it is given
             self._client = JobSubmissionClient(self.address)

@@ -67,16 +67,21 @@ def set_up(log_format: str, run: str | None = None, stream: TextIO | None = None
         run: the run's name.
         stream: where to; stderr if not given.
     """
+    root = logging.getLogger()
+    for before in [one for one in root.handlers if isinstance(one.formatter, JsonLines)]:
+        root.removeHandler(before)
     if log_format != JSON:
         return
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines(run))
-    root = logging.getLogger()
-    for before in [one for one in root.handlers if isinstance(one.formatter, JsonLines)]:
-        root.removeHandler(before)
     root.addHandler(handler)
     for name in ("pipeline", "jobs", "supir_core"):
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+def is_json() -> bool:
+    """Whether this process logs as JSON."""
+    return any(isinstance(one.formatter, JsonLines) for one in logging.getLogger().handlers)
 
 
 @contextmanager

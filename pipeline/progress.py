@@ -46,11 +46,22 @@ class Progress:
     worker_gpus: float  # the share of a GPU that each has
     restored: int = 0
     failed: int = 0
+    skipped: int = 0  # left as they are
     megapixels: float = 0.0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))  # over all photos
     gpus: float = 0.0  # that the cluster has now
     gpu_seconds: float = 0.0  # that it has had since the run began, busy or not
     working_seconds: float = 0.0  # since the first row: before, networks load
+
+    @property
+    def finished(self) -> int:
+        """Photos with a row."""
+        return self.restored + self.failed + self.skipped
+
+    @property
+    def left(self) -> int:
+        """Photos without a row."""
+        return self.todo - self.finished
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Progress:
@@ -131,7 +142,8 @@ class ProgressKeeper:
                 self._first = self._first or time.monotonic()
                 restored = row["status"] == rows.RESTORED
                 self.progress.restored += restored
-                self.progress.failed += not restored
+                self.progress.failed += row["status"] == rows.FAILED
+                self.progress.skipped += row["status"] == rows.SKIPPED
                 if restored and not row["duplicate_of"]:
                     self.progress.megapixels += row["width"] * row["height"] / 1e6
                 for column in SECONDS:
@@ -140,7 +152,7 @@ class ProgressKeeper:
     @property
     def left(self) -> int:
         """Photos without a row."""
-        return self.progress.todo - self.progress.restored - self.progress.failed
+        return self.progress.left
 
     def ended(self, finished: bool) -> None:
         """The run has ended: with all its photos looked at, or before."""

@@ -48,7 +48,7 @@ class RunStatus:
     @property
     def left(self) -> int:
         """Photos without a row."""
-        return self.progress.todo - self.progress.restored - self.progress.failed
+        return self.progress.left
 
     @property
     def megapixels_per_s(self) -> float:
@@ -58,7 +58,7 @@ class RunStatus:
     @property
     def eta_s(self) -> float | None:
         """Seconds until nothing is left, at the pace so far; None if there is none, or nobody works."""
-        finished = self.progress.restored + self.progress.failed
+        finished = self.progress.finished
         if self.state != progress.RUNNING or not finished or not self.progress.working_seconds:
             return None
         return self.left * self.progress.working_seconds / finished
@@ -78,7 +78,7 @@ class RunStatus:
 
     def stages(self) -> list[tuple[str, float]]:
         """Seconds of a photo per stage, the slowest first."""
-        photos = max(1, self.progress.restored + self.progress.failed)
+        photos = max(1, self.progress.finished)
         total = self.progress.seconds
         found = {
             "networks": total["networks_s"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from tests.core.tiny_model import SDXL, SUPIR, put
 from tests.jobs.command import PROGRAM, REPOSITORY, supir
 from tests.pipeline.photographs import jpeg
 
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0
 T = TypeVar("T")
 
 
@@ -74,9 +75,17 @@ def make(folder: Path, source: str, photos: int, bad: int = 1) -> Archive:
     return Archive(f"{source}/scans", f"{source}/restored/2026", f"{source}/models/tiny", photos)
 
 
+def said(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`supir ...`, run to its end; printed with what it said, for `pytest -s` and for tests that fail."""
+    print(f"$ supir {shlex.join(map(str, words))}", flush=True)
+    done = supir(*words, **environment)
+    print(f"{done.stdout}{done.stderr}[exit code {done.returncode}]\n", flush=True)
+    return done
+
+
 def submit(address: str, *words: object, **environment: str) -> dict[str, Any]:
     """`supir submit --json`: the job's id, and whether it is new."""
-    done = supir("submit", "--address", address, *words, "--json", **environment)
+    done = said("submit", "--address", address, *words, "--json", **environment)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -102,9 +111,9 @@ def until(what: str, ask: Callable[[], T | None], limit_s: float = PATIENCE_S) -
 
 
 def background(*words: object, log: Path) -> subprocess.Popen[bytes]:
-    """`supir ...` in the background; what it says goes to a file."""
+    """`supir ...` in the background, where Ctrl-C reaches it; what it says goes to a file."""
     with log.open("wb") as out:
         return subprocess.Popen(
-            [*PROGRAM, *map(str, words)], cwd=REPOSITORY, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+            ["env", "--default-signal=INT", *PROGRAM, *map(str, words)], cwd=REPOSITORY, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
             env=dict(os.environ),
         )  # fmt: skip

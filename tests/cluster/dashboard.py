@@ -87,8 +87,7 @@ def main() -> int:
         with nodes(folder / "nodes") as cluster:
             cluster.add(gpus=1)
             cluster.add(gpus=1)
-            targets = f"{cluster.temporary}/prom_metrics_service_discovery.json"
-            with prometheus(folder / "prometheus", targets) as source:
+            with prometheus(folder / "prometheus", str(cluster.targets)) as source:
                 start = time.time()
                 words = archive.words("--workers", 2, "--gpus-per-worker", 1, steps=asked.steps)
                 done = supir("submit", "--address", cluster.api, *words, "--follow")

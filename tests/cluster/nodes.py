@@ -57,7 +57,7 @@ class Node:
 
 @dataclass
 class Nodes:
-    """A cluster: a head without GPUs, and workers that come and go.
+    """A cluster: a head for drivers alone, as in the templates, and workers that come and go.
 
     Args:
         folder: for logs and what nodes keep for themselves.
@@ -86,8 +86,8 @@ class Nodes:
         self.stack.callback(shutil.rmtree, self.temporary, ignore_errors=True)
         words = [
             "--head", f"--port={self.port}", f"--node-ip-address={self.host}", f"--dashboard-host={self.host}",
-            f"--dashboard-port={self.api_port}", "--include-dashboard=true", "--num-cpus=2", "--num-gpus=0",
-            f"--metrics-export-port={self.metrics_port}", f"--temp-dir={self.temporary}",
+            f"--dashboard-port={self.api_port}", "--include-dashboard=true", "--num-cpus=0", "--num-gpus=0",
+            f"--metrics-export-port={self.metrics_port}",
             f"--ray-client-server-port={free_port()}",
         ]  # fmt: skip
         node = self._start("head", words, self.before, {})
@@ -126,8 +126,13 @@ class Nodes:
 
     @property
     def temporary(self) -> str:
-        """Of Ray's sessions; short, as sockets lie below it."""
+        """What nodes keep for their sessions, each in a folder of its own; short, as sockets lie below it."""
         return f"/tmp/supir-ray-{os.getpid()}-{self.port}"
+
+    @property
+    def targets(self) -> Path:
+        """The file in which Ray tells Prometheus where metrics are."""
+        return Path(self.temporary) / "head" / "prom_metrics_service_discovery.json"
 
     def _start(self, name: str, words: Sequence[str], before: Sequence[str], environment: dict[str, str]) -> Node:
         home = self.folder / name
@@ -139,7 +144,9 @@ class Nodes:
         }  # fmt: skip
         variables.pop("RAY_ADDRESS", None)
         command = [*before, str(BIN / "ray"), "start", "--block", f"--object-store-memory={STORE_BYTES}", *words]
-        command.append(f"--dashboard-agent-listen-port={free_port()}")  # where machines are several, it need not differ
+        # Both differ on one machine, and need not on several: in a folder that nodes share, each of them unpacks the
+        # package anew, under the feet of the others' workers.
+        command += [f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={self.temporary}/{name}"]
         with log.open("ab") as out:
             process = subprocess.Popen(
                 command, cwd=home, env=variables, stdout=out, stderr=out, stdin=subprocess.DEVNULL
@@ -156,6 +163,8 @@ class Nodes:
                 with urllib.request.urlopen(f"{self.api}/api/jobs/", timeout=5):
                     return
             except OSError as error:
+                if getattr(error, "code", None) == 401:  # it is up, and asks for a token
+                    return
                 if time.monotonic() > end or node.process.poll() is not None:
                     raise RuntimeError(f"no head: {node.log.read_text(encoding='utf-8')}") from error
             time.sleep(0.5)

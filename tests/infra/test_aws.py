@@ -15,7 +15,7 @@ import ray
 from botocore.validate import ParamValidator
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from tests.infra.templates import IMAGE, documents
+from tests.infra.templates import IMAGE, INFRA, documents
 
 
 @pytest.fixture
@@ -53,4 +53,6 @@ def test_gpu_nodes_come_from_none_on_the_spot_market(cluster: dict[str, Any]) ->
     assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
     assert cluster["available_node_types"]["head"]["resources"] == {"CPU": 0}
     assert cluster["docker"]["image"] == IMAGE
+    assert "RAY_AUTH_MODE=token" in (INFRA / "Dockerfile").read_text(encoding="utf-8")
+    assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"  # without which its nodes do not start
     assert not re.search("0\\.0\\.0\\.0", json.dumps(cluster))

@@ -56,6 +56,13 @@ def test_everything_that_is_installed_is_pinned() -> None:
         assert requirement.specifier.contains(pinned), f"{requirement} is pinned to {pinned}"
 
 
+def test_it_has_what_rays_launcher_runs_in_it() -> None:
+    """The autoscaler on the head asks EC2 for nodes and reaches them by ssh; files come into containers by rsync."""
+    installed = " ".join(rest for word, rest in steps() if word == "RUN")
+    assert {"rsync", "openssh-client", "boto3"} <= set(installed.split())
+    assert pins()["boto3"] == pins()["botocore"]
+
+
 def test_what_it_copies_is_there() -> None:
     for word, rest in steps():
         if word == "COPY" and "--from" not in rest:

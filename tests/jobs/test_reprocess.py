@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from jobs.cli import app
 from jobs.reprocess import notes
-from pipeline import index
+from pipeline import index, logs
 from pipeline.reprocess import earlier
 from pipeline.storage import Store
 from tests.jobs.command import TINY
@@ -20,7 +20,9 @@ from tests.pipeline.runs import settings_for
 
 
 def supir(*words: object) -> Result:
-    return CliRunner().invoke(app, [*map(str, words), "--gpus-per-worker", "0"])
+    result = CliRunner().invoke(app, [*map(str, words), "--gpus-per-worker", "0"])
+    logs.set_up("text")  # what logged to its stderr
+    return result
 
 
 def facts(result: Result) -> Any:
@@ -43,9 +45,11 @@ def test_a_sweep_and_a_look_of_what_it_has(tmp_path: Path) -> None:
     assert "to do     2 photos, 2 pictures; 4 done before" in text and text.count("look      demo-") == 3
 
     other = ["reprocess", tmp_path / "out", *TINY, "--set", "pull.tau_r=2", "--photos", tmp_path / "ids.txt"]
-    shown = supir(*other)
+    shown = supir(*other, "--log-format", "json")
     assert shown.exit_code == 0 and "no latents" not in shown.stderr, shown.output
-    assert "restored" in shown.stderr
+    said = [json.loads(line) for line in shown.stderr.splitlines()]
+    assert len({line["run"] for line in said}) == 1 and any("restored" in line["message"] for line in said)
+    assert any(line.get("done") == 1 and line.get("left") == 0 for line in said)
     assert facts(supir(*other, "--json"))["todo"] == 0
     found = index.query(Store(str(tmp_path / "out")), "select photo_id, tau_r from photos order by all").to_pylist()
     assert [(row["photo_id"], row["tau_r"]) for row in found] == [
@@ -85,3 +89,6 @@ def test_reprocess_makes_no_captions(tmp_path: Path) -> None:
     assert result.exit_code == 2 and result.stderr.startswith("error[caption-setting]: ")
     result = supir("reprocess", tmp_path, "--preset", "demo")
     assert result.exit_code == 2 and result.stderr.startswith("error[no-index]: ")
+    result = supir("reprocess", tmp_path, "--preset", "demo", "--log-format", "json")
+    line = json.loads(result.stderr)
+    assert result.exit_code == 2 and (line["level"], line["code"]) == ("error", "no-index") and line["hint"]

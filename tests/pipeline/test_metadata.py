@@ -20,7 +20,7 @@ from pipeline.photos.metadata import Metadata, Result, finished, read_metadata
 from pipeline.photos.xmp import MADE_WITH_AI, SPACES, Provenance, with_provenance
 from tests.pipeline.photographs import encoded, picture
 
-needs_exiftool = pytest.mark.skipif(not shutil.which("exiftool"), reason="needs exiftool: infra/test-exiftool.sh")
+needs_exiftool = pytest.mark.skipif(not shutil.which("exiftool"), reason="needs exiftool: infra/test-tools.sh")
 STORY = Provenance("ab" * 32, "faithful-0123456789ab", "fedcba987654", 1234, "a garden")
 MAKER_NOTE = b"MAKERNOTE\0" + bytes(range(256)) * 3
 WRITTEN = {

@@ -21,6 +21,7 @@ ROW = {
     "restore_s": 3.0, "networks_s": 2.0, "commit_s": 0.25,
 }  # fmt: skip
 FAILED: dict[str, Any] = dict.fromkeys(ROW) | {"status": "failed"}
+SKIPPED: dict[str, Any] = dict.fromkeys(ROW) | {"status": "skipped", "fetch_s": 0.5}
 
 
 def keeper(store: Store, run: str = "run-1", todo: int = 5, **more: Any) -> ProgressKeeper:
@@ -39,13 +40,14 @@ def test_rows_add_up_and_are_there_while_the_run_goes_on(tmp_path: Path) -> None
     with keeper(store, every_s=0.05) as kept:
         found = progress.read(store, "run-1")
         assert found is not None and (found.state, found.todo, found.restored) == (progress.RUNNING, 5, 0)
-        kept.add([ROW, FAILED, ROW | {"duplicate_of": "x", "networks_s": None}])
+        kept.add([ROW, FAILED, ROW | {"duplicate_of": "x", "networks_s": None}, SKIPPED])
         end = time.monotonic() + 30
         while (found := progress.read(store, "run-1")) is None or not found.restored:
             assert time.monotonic() < end
-        assert (found.restored, found.failed, found.megapixels, found.gpus) == (2, 1, 2.0, 2.0)
-        assert found.seconds == {"fetch_s": 1.0, "caption_s": 0.0, "restore_s": 6.0, "networks_s": 2.0, "commit_s": 0.5}
-        assert kept.left == 2 and found.gpu_seconds > 0
+        assert (found.restored, found.failed, found.skipped) == (2, 1, 1)
+        assert (found.megapixels, found.gpus) == (2.0, 2.0)
+        assert found.seconds == {"fetch_s": 1.5, "caption_s": 0.0, "restore_s": 6.0, "networks_s": 2.0, "commit_s": 0.5}
+        assert kept.left == 1 and found.gpu_seconds > 0
         kept.ended(True)
     found = progress.read(store, "run-1")
     assert found is not None and found.state == progress.FINISHED
