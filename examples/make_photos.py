@@ -18,13 +18,8 @@ from PIL import ExifTags, Image, ImageDraw, ImageFilter
 
 PHOTOS = Path(__file__).parent / "photos"
 
-# Which wheel holds a photo, under which name, and the sha256 of its bytes.
+# Which wheel holds a photo, under which name, and the sha256 of its bytes; some are for tests/quality alone.
 SOURCES = {
-    "hopper": (
-        "matplotlib-*.whl",
-        "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
-        "a8ca6d734765703b09728ab47fe59f473d93ae3967fc24c7c0288c3c7adb7130",
-    ),
     "astronaut": (
         "scikit_image-*.whl",
         "skimage/data/astronaut.png",
@@ -40,6 +35,11 @@ SOURCES = {
         "skimage/data/chelsea.png",
         "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
     ),
+    "china": (
+        "scikit_learn-*.whl",
+        "sklearn/datasets/images/china.jpg",
+        "8378025ad2519d649d02e32bd98990db4ab572357d9f09841c2fbfbb4fefad29",
+    ),
     "coffee": (
         "scikit_image-*.whl",
         "skimage/data/coffee.png",
@@ -49,6 +49,21 @@ SOURCES = {
         "scikit_image-*.whl",
         "skimage/data/hubble_deep_field.jpg",
         "3a19c5dd8a927a9334bb1229a6d63711b1c0c767fb27e2286e7c84a3e2c2f5f4",
+    ),
+    "flower": (
+        "scikit_learn-*.whl",
+        "sklearn/datasets/images/flower.jpg",
+        "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638",
+    ),
+    "hopper": (
+        "matplotlib-*.whl",
+        "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
+        "a8ca6d734765703b09728ab47fe59f473d93ae3967fc24c7c0288c3c7adb7130",
+    ),
+    "rocket": (
+        "scikit_image-*.whl",
+        "skimage/data/rocket.jpg",
+        "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
     ),
 }
 
