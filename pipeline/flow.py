@@ -88,9 +88,9 @@ def run(
         both = [caption_attempts, attempts]
         shares = share_machines(settings, _gpus())
         pictures = _pictures(settings, todo)
-        metrics.run_began(settings.run, pictures)
         with (
             ProgressKeeper(store, settings.run, pictures, shares.restorers, _gpus, stop.ask) as progress,
+            metrics.run_goes_on(settings.run, pictures, lambda: progress.left),
             stop.draining(
                 begin_no_more=lambda: _each(both, "drain"),
                 unfinished=lambda: Unfinished(*map(sum, zip(*_each(both, "unfinished"), strict=True))),
@@ -110,7 +110,7 @@ def run(
                         none_left &= len(new) == finished.num_rows
                         writer.append(new)
                         progress.add(new)
-                        metrics.rows_came(settings.run, new, progress.left)
+                        metrics.rows_came(settings.run, new)
                         on_rows(new)
                         attempts.came.remote([row["photo_id"] for row in new])
             progress.ended(none_left)

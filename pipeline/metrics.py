@@ -6,7 +6,9 @@ once; workers count what rows do not say. Dashboard and rules are in infra/monit
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -62,7 +64,11 @@ STAGES = {"fetch_s": "fetch", "caption_s": "caption", "restore_s": "restore", "c
 """Columns with seconds, and what they are called; `restore` has the wait for the photos that share the networks."""
 
 
-def rows_came(run: str, new: Iterable[Row], left: int) -> None:
+AGAIN_S = 5.0
+"""Between two settings of a gauge: Ray forgets one that has not been set for two of its reports, 20 s."""
+
+
+def rows_came(run: str, new: Iterable[Row]) -> None:
     """Count rows that the driver has got, once each."""
     for row in new:
         _made(PHOTOS).inc(1, {"run": run, "status": row["status"], "error_code": row["error_code"] or ""})
@@ -71,18 +77,47 @@ def rows_came(run: str, new: Iterable[Row], left: int) -> None:
         for column, stage in STAGES.items():
             if row[column] is not None:
                 _made(STAGE_SECONDS).observe(row[column], {"run": run, "stage": stage})
-    _made(LEFT).set(left, {"run": run})
 
 
-def run_began(run: str, todo: int) -> None:
-    """Say what there is to do."""
-    _made(TODO).set(todo, {"run": run})
-    _made(LEFT).set(todo, {"run": run})
+@contextmanager
+def run_goes_on(run: str, todo: int, left: Callable[[], int], every_s: float = AGAIN_S) -> Iterator[None]:
+    """Say how much there was to do and what is left of it, for as long as the context lasts.
+
+    Args:
+        run: its name.
+        todo: photos when it began.
+        left: those without a row so far; asked by a thread of its own.
+        every_s: between two times.
+    """
+
+    def say() -> None:
+        _made(TODO).set(todo, {"run": run})
+        _made(LEFT).set(left(), {"run": run})
+
+    over = _again_and_again(say, every_s)
+    try:
+        yield
+    finally:
+        over.set()
+        say()
 
 
 def worker_began(run: str) -> None:
-    """Say that there is one more worker."""
-    _made(WORKERS).set(1, {"run": run})
+    """Say that there is one more worker, until its process ends."""
+    _again_and_again(lambda: _made(WORKERS).set(1, {"run": run}), AGAIN_S)
+
+
+def _again_and_again(say: Callable[[], None], every_s: float) -> threading.Event:
+    """Call it now and every few seconds, until the event is set."""
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(every_s):
+            say()
+
+    say()
+    threading.Thread(target=keep, name="metrics", daemon=True).start()
+    return over
 
 
 def batch_ended(run: str, fill: float, seconds: float) -> None:

@@ -114,6 +114,6 @@ def background(*words: object, log: Path) -> subprocess.Popen[bytes]:
     """`supir ...` in the background, where Ctrl-C reaches it; what it says goes to a file."""
     with log.open("wb") as out:
         return subprocess.Popen(
-            ["env", "--default-signal=INT", *PROGRAM, *map(str, words)], cwd=REPOSITORY, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
-            env=dict(os.environ),
+            ["env", "--default-signal=INT", *PROGRAM, *map(str, words)], cwd=REPOSITORY, env=dict(os.environ),
+            stdout=out, stderr=out, stdin=subprocess.DEVNULL,
         )  # fmt: skip

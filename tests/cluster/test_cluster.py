@@ -85,7 +85,7 @@ def test_a_run_is_submitted_followed_and_drained_while_a_node_joins_late(
     print(log.read_text())
     found = job(cluster.api, first["id"])
     assert found["state"] == "RUNNING" and found["run"]["state"] == "running"
-    exported = {name for name in exported_by(cluster) if name.startswith("ray_supir_")}
+    exported = {name for name in exported_by(cluster) if name.startswith("ray_supir_")}  # long after all began
 
     # Stopped when the photos are finished that have been begun: photos are left.
     done = said("jobs", "stop", first["id"], "--drain", "--address", cluster.api)
