@@ -126,7 +126,11 @@ def stop(job_id: str, address: str | None, drain: bool) -> int:
 def _run_of(job: Job, before: status.RunStatus | None = None) -> status.RunStatus | None:
     """What a job's output says of its run now; quicker if it has been found before."""
     store = Store(job.output)
-    return status.read_one(store, before.progress.run) if before else status.of_submission(store, job.id)
+    return (
+        status.read_one(store, before.progress.run)
+        if before
+        else status.of_submission(store, job.id, job.begun_s or 0.0)
+    )
 
 
 def _exit_code(job: Job) -> int:

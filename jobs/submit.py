@@ -22,6 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from jobs import secrecy, travel
@@ -169,7 +170,7 @@ class Cluster:
         """Turn what Ray's client raises into one line with a way out."""
         try:
             yield
-        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+        except (AuthenticationError, ConnectionError, RuntimeError, OSError, ValueError) as error:
             text = " ".join(str(error).split())
             denied = re.search(r"\b(401|403)\b|token", text, re.IGNORECASE)
             hint = "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN with the cluster's token" if denied else "is the head up?"

@@ -16,6 +16,7 @@ from supir_core.errors import InputError
 
 READERS = 16
 SILENT_S = 60.0  # a driver says every ten seconds how far it is
+TURN_S = 2.0  # by which `begun`, in whole seconds, may be too early
 LOST = "lost"
 """The state of a run that has not ended, but is silent: its driver, or the driver's machine, has died."""
 
@@ -115,12 +116,19 @@ def read_one(store: Store, run: str) -> RunStatus | None:
         return None
 
 
-def of_submission(store: Store, submission: str) -> RunStatus | None:
-    """The run that a submitted job has begun, if it has."""
+def of_submission(store: Store, submission: str, since_s: float) -> RunStatus | None:
+    """The run that a submitted job has begun, if it has.
+
+    Args:
+        store: the output.
+        submission: the job's id; one on another cluster may have had the same.
+        since_s: when the job was submitted, since the epoch, by the clock of the head, where its driver runs.
+    """
     for name in _names(store):
         found = read_one(store, name)
         if found is not None and found.asked.get("submission") == submission:
-            return found
+            begun = datetime.datetime.fromisoformat(found.progress.begun).timestamp()
+            return found if begun >= since_s - TURN_S else None
     return None
 
 

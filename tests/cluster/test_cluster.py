@@ -22,6 +22,7 @@ from tests.cluster.nodes import Nodes, nodes
 from tests.core.tiny_model import SDXL, SUPIR, put
 from tests.jobs.command import REPOSITORY
 from tests.pipeline.photographs import jpeg
+from tests.pipeline.photographs import put as put_files
 from tests.s3.gateway import Gateway
 
 pytestmark = pytest.mark.slow  # minutes, and several machines' worth of processes
@@ -212,10 +213,10 @@ def test_what_is_in_the_image_is_used_when_no_package_travels_and_another_releas
 def test_lists_on_a_cluster_name_neither_local_files_nor_private_addresses(
     cluster: Nodes, archive: Archive, tmp_path: Path
 ) -> None:
-    (tmp_path / "b.jpg").write_bytes(jpeg(1))
+    local = put_files(tmp_path, dict.fromkeys(("b.jpg", "c.jpg", "d.jpg"), jpeg(1)))
     store = Store(archive.source.removesuffix("/scans"))
-    local = tmp_path / "b.jpg"
-    refused = [str(local), f"file://{local}", f"{cluster.api}/d.jpg", "memory://e.jpg", f"simplecache::file://{local}"]
+    refused = [f"{local}/b.jpg", f"file://{local}/c.jpg", f"simplecache::file://{local}/d.jpg"]
+    refused += [f"{cluster.api}/e.jpg", "memory://f.jpg"]
     store.write("list.csv", "\n".join(["uri", f"{archive.source}/1/001.jpg", *refused]).encode())
     other = archive._replace(source=store.uri("list.csv"), output=archive.output + "-listed")
     words = other.words("--workers", 1, "--gpus-per-worker", 1)

@@ -117,7 +117,11 @@ def test_a_run_by_its_numbers(tmp_path: Path) -> None:
     assert run.eta_s == pytest.approx(80 * 60 / 20) and run.gpus_busy == pytest.approx(1.5)
     assert run.stages()[0] == ("networks", 4.5) and run.stages()[1] == ("waiting for networks", 2.5)
     assert [name for name, _ in run.stages()] == ["networks", "waiting for networks", "commit", "fetch"]
-    assert status.of_submission(store, "supir-out-1") == run and status.of_submission(store, "another") is None
+    now = time.time()
+    assert (
+        status.of_submission(store, "supir-out-1", now) == run and status.of_submission(store, "another", now) is None
+    )
+    assert status.of_submission(store, "supir-out-1", now + 60) is None  # a job of the same id, which has not begun yet
 
 
 def test_a_run_that_is_silent_is_lost(tmp_path: Path) -> None:
