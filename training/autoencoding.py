@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from supir_core.networks.vae import Encoder, Vae
 from training.bank import Bank, Places, step_rng, to_pixels
 from training.recipe import Recipe
-from training.written import POSTERIOR_STD, principal_components, write_encoder, written_in
+from training.written import POSTERIOR_STD, principal_components, write_decoder, write_encoder, written_in
 
 
 class DecoderStage:
@@ -27,16 +27,20 @@ class DecoderStage:
         vae = Vae(recipe.dims.vae)
         del vae.denoise_encoder  # the next stage's
         write_encoder(vae, vae.encoder, self.components)
+        write_decoder(vae, self.components)
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
         self.vae = vae.to(device, memory_format=torch.channels_last)
         self.trained: Mapping[str, nn.Module] = dict(vae.named_children())
-        self.written: Sequence[nn.Parameter] = [vae.decoder.conv_in.weight, vae.decoder.conv_out.weight]
+        self.written: Sequence[nn.Parameter] = [vae.decoder.conv_out.weight]
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a step, and its parts."""
         places, flips = _crops(self.recipe, self.bank, "decoder", step)
-        x = _flipped(to_pixels(places.cut(self.bank.clean, self.settings.crop_px)), flips)
+        crop = self.settings.crop_px
+        soft = round(self.recipe.soft_share * self.settings.batch)
+        crops = [places.cut(self.bank.clean, crop)[soft:], places.cut(self.bank.heavy, crop)[:soft]]
+        x = _flipped(to_pixels(torch.cat(crops)), flips)
         z = self.components.encode(x)
         generator = torch.Generator(x.device).manual_seed(step)
         z = z + POSTERIOR_STD * torch.randn(z.shape, generator=generator, device=x.device)

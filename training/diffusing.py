@@ -25,7 +25,8 @@ from training.written import LOUD, paths, principal_components, write_unet
 class Example(NamedTuple):
     """A batch of latents."""
 
-    x: Tensor  # (B, C, h, w) noisy latents, scaled for the networks
+    z: Tensor  # (B, C, h, w) latents
+    x: Tensor  # (B, C, h, w) noisy ones, scaled for the networks
     eps: Tensor  # (B, C, h, w) what is to be predicted of them
     t: Tensor  # (B,) timesteps, ascending
     sigma: Tensor  # (B,)
@@ -44,7 +45,10 @@ def draw_example(
 ) -> Example:
     """The examples of a step: clean latents under captions, badly damaged ones under the negative prompt.
 
-    The last one is where sampling starts: plain noise of the highest level, without the latent in it.
+    Sampling starts at plain noise, without the latent in it, and its steps are short cuts to the estimate: at half of
+    the highest sigma half of the latent is there. Networks that have only seen whole latents take the rest for
+    darkness. So half of the examples lack the share that Euler's steps have not brought yet, the others less of it; the
+    last one is where sampling starts.
     """
     rng = step_rng(recipe.seed, stage, step)
     device, crop = latents.clean.device, settings.crop_px // recipe.dims.vae.factor
@@ -67,9 +71,10 @@ def draw_example(
     sigma = sigma_table()[t].to(device)[:, None, None, None]
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     noise = torch.randn(z.shape, generator=generator, device=device)
-    x = z + sigma * noise
-    x[-1] = (sigma[-1] ** 2 + 1).sqrt() * noise[-1]
-    return Example(x / (sigma**2 + 1).sqrt(), (x - z) / sigma, t.to(device), sigma.flatten(), prompts, z_control)
+    missing = torch.from_numpy(np.minimum(1, 2 * rng.random(count))).float().to(device)[:, None, None, None]
+    missing[-1] = 1.0
+    x = (1 - missing * sigma / sigma[-1]) * z + sigma * noise
+    return Example(z, x / (sigma**2 + 1).sqrt(), (x - z) / sigma, t.to(device), sigma.flatten(), prompts, z_control)
 
 
 def _timesteps(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -86,9 +91,14 @@ class NoiseLoss:
     the plain error of noise says next to nothing of pictures at high sigma, where sampling with few steps needs them
     most. Where there is next to no noise, its error is large and invisible, and counts for less. And each latent
     channel counts by what its errors do to pixels.
+
+    With a control branch, an example counts for less the further its photo is from the latent. Else the few that are
+    past help, whose error no training makes small, drown what is to be learned from the others: to repeat a good
+    photo to a hundredth.
     """
 
     INVISIBLE = 0.3  # sigma at which an error of the noise counts half
+    DAMAGED = 0.1  # mean square of a photo's error, as a share of the latents', at which it counts half
 
     def __init__(self, recipe: Recipe, bank: Bank):
         weight = principal_components(bank.clean, recipe.dims.vae.latent_channels).weight
@@ -97,7 +107,10 @@ class NoiseLoss:
 
     def __call__(self, predicted: Tensor, example: Example) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts: of the noise in the lowest third, of the picture in the middle and the highest."""
-        errors = ((predicted.float() - example.eps).square() * self._channels).mean((1, 2, 3))
+        errors = self._weighed(predicted.float() - example.eps)
+        if example.z_control is not None:
+            damage = self._weighed(example.z_control - example.z) / self._deviation**2
+            errors = errors * 2 * self.DAMAGED / (self.DAMAGED + damage)
         square = example.sigma**2
         pictures = errors * square / self._deviation**2
         seen = errors * square / (square + self.INVISIBLE**2)
@@ -109,6 +122,10 @@ class NoiseLoss:
             "picture_high": pictures[-third:].mean(),
         }
         return (seen + pictures).mean(), parts
+
+    def _weighed(self, error: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B,) mean squares."""
+        return (error.square() * self._channels).mean((1, 2, 3))
 
 
 class UNetStage:

@@ -39,6 +39,7 @@ class Recipe:
     versions: int = 2  # damaged versions of each picture
     seed: int = 20261122
     gradient: float = 0.5  # weight of the error of differences between neighbours, which keeps edges
+    soft_share: float = 0.25  # badly damaged pictures for the decoder: what stage 1 gives it is soft, too
     untouched_share: float = 0.1  # a good photo is to be left as it is
     negative_share: float = 0.15  # badly damaged pictures under the negative prompt
 
@@ -46,10 +47,10 @@ class Recipe:
 CPU = Recipe(
     DEMO,
     {
-        "decoder": StageRecipe(0.15, batch=16, crop_px=64, matrix_rate=0.02, rate=5e-4),
-        "denoise_encoder": StageRecipe(0.2, batch=16, crop_px=64, matrix_rate=0.006, rate=4e-4),
-        "unet": StageRecipe(0.3, batch=16, crop_px=128, matrix_rate=0.015, rate=1e-3),
-        "control": StageRecipe(0.35, batch=16, crop_px=128, matrix_rate=0.01, rate=1e-3),
+        "decoder": StageRecipe(0.38, batch=8, crop_px=64, matrix_rate=0.02, rate=5e-4),
+        "denoise_encoder": StageRecipe(0.165, batch=16, crop_px=64, matrix_rate=0.006, rate=4e-4),
+        "unet": StageRecipe(0.23, batch=16, crop_px=128, matrix_rate=0.015, rate=1e-3),
+        "control": StageRecipe(0.225, batch=16, crop_px=128, matrix_rate=0.01, rate=1e-3),
     },
     pictures=1200,
     encoded=500,
@@ -58,10 +59,10 @@ CPU = Recipe(
 GPU = Recipe(
     DEMO,
     {
-        "decoder": StageRecipe(0.15, batch=64, crop_px=128, matrix_rate=0.02, rate=5e-4),
-        "denoise_encoder": StageRecipe(0.2, batch=64, crop_px=128, matrix_rate=0.006, rate=4e-4),
-        "unet": StageRecipe(0.3, batch=128, crop_px=192, matrix_rate=0.015, rate=1e-3),
-        "control": StageRecipe(0.35, batch=128, crop_px=192, matrix_rate=0.01, rate=1e-3),
+        "decoder": StageRecipe(0.38, batch=64, crop_px=128, matrix_rate=0.02, rate=5e-4),
+        "denoise_encoder": StageRecipe(0.165, batch=64, crop_px=128, matrix_rate=0.006, rate=4e-4),
+        "unet": StageRecipe(0.23, batch=128, crop_px=192, matrix_rate=0.015, rate=1e-3),
+        "control": StageRecipe(0.225, batch=128, crop_px=192, matrix_rate=0.01, rate=1e-3),
     },
     pictures=12000,
     encoded=12000,

@@ -192,7 +192,7 @@ class Run:
         line |= {"samples_per_s": round(speed, 1)} | {key: round(value, 6) for key, value in means.items()}
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
-        if step % (5 * self.log_every) == 0 or step == self.log_every:
+        if step // self.log_every % 5 == 0 or step == self.log_every:  # a stage that goes on may begin at any step
             losses = ", ".join(f"{key} {value:.4f}" for key, value in means.items())
             self.say(f"{name} {100 * passed:.0f} %, step {step}: {losses}; {speed:.0f} samples/s")
 

@@ -1,8 +1,10 @@
-"""Weights that are written down instead of trained: an encoder of principal components, and a UNet that copies exactly.
+"""Weights that are written down instead of trained.
 
-What principal components give can be solved for in seconds, and trained encoders come no closer. And a denoiser that
+An encoder of principal components, a decoder that starts from the colours of their cells, a UNet that copies exactly:
+what principal components give can be solved for in seconds, and trained encoders come no closer. A decoder of few
+channels learns details soon, but not how dark an even picture is, which normalisations take away. A denoiser that
 predicts noise has to repeat its input to a few thousandths where there is much noise, which networks full of
-normalisations learn last. Both need a linear path through GroupNorm and SiLU:
+normalisations learn last. All need a linear path through GroupNorm and SiLU:
 
 - a group that also holds +LOUD and -LOUD has nearly the same deviation whatever else is in it, so its norm is a
   division by a constant, which its weight undoes (`let_through`); only the mean of the group is lost;
@@ -21,7 +23,7 @@ from torch.nn import functional as F
 
 from supir_core.networks import blocks
 from supir_core.networks.unet import Trunk, UNet
-from supir_core.networks.vae import Encoder, Vae
+from supir_core.networks.vae import Decoder, Encoder, Vae
 
 LOUD = 64.0  # of the constants; signals are of the order of 1 to 10
 CELL_PX = 4
@@ -102,42 +104,36 @@ def write_encoder(vae: Vae, encoder: Encoder, components: Components) -> None:
 
     Args:
         vae: its `quant_conv` becomes the identity.
-        encoder: three levels, at least 12 and 48 channels in the first two, another width in the third, which has a
-            group of four or more channels for each latent one.
+        encoder: three levels, at least 12 and 48 channels in the first two, another width in the third, whose groups
+            have room for two channels for each latent one and two constants.
         components: to give.
     """
     count = len(components.analysis)
     widths = [encoder.down[i].block[-1].conv2.out_channels for i in range(3)]
     last, groups = widths[2], encoder.norm_out.num_groups
-    size = last // groups
-    if len(encoder.down) != 3 or widths[0] < 12 or widths[1] < 48 or last == widths[1] or groups < count or size < 4:
+    size, per = last // groups, -(-count // groups)  # channels and latents of a group
+    if len(encoder.down) != 3 or widths[0] < 12 or widths[1] < 48 or last == widths[1] or size < 2 * per + 2:
         raise ValueError(f"no room for {count} components in an encoder of {widths} channels and {groups} groups")
-    for block in _residual_blocks(encoder):
-        nn.init.zeros_(block.conv2.weight)
-        nn.init.zeros_(block.conv2.bias)
-    nn.init.zeros_(encoder.mid.attn_1.proj_out.weight)
-    nn.init.zeros_(encoder.mid.attn_1.proj_out.bias)
+    _begin_as_identities(encoder)
     _identity(encoder.conv_in, 3)
     _gather(encoder.down[0].downsample.conv, 3)
     if widths[0] != widths[1]:
         _identity(encoder.down[1].block[0].nin_shortcut, 12)
     _gather(encoder.down[1].downsample.conv, 12)
 
-    # channels of group c: +latent c, -latent c, +LOUD, -LOUD, and the others as they are
-    start = torch.arange(count) * size
+    # channels of a group: + and - of each of its latents, +LOUD, -LOUD, and the others as they are
+    channel = torch.arange(count)
+    plus = channel // per * size + 2 * (channel % per)
+    constant = torch.arange(-(-count // per)) * size + 2 * per
     project = encoder.down[2].block[0].nin_shortcut
     order = components.analysis.permute(0, 2, 3, 1)  # (C, y, x, rgb)
     order = order.reshape(count, 2, 2, 2, 2, 3).permute(0, 1, 3, 2, 4, 5)  # y, x of the outer step, then of the inner
     rows = order.reshape(count, 48)
-    for sign, at in ((1.0, start), (-1.0, start + 1)):
+    for sign, at in ((1.0, plus), (-1.0, plus + 1)):
         project.weight[at] = 0.0
         project.weight[at, :48, 0, 0] = sign * rows
         project.bias[at] = 0.0
-    loud = torch.zeros(last, dtype=torch.bool)
-    for sign, at in ((1.0, start + 2), (-1.0, start + 3)):
-        project.weight[at] = 0.0
-        project.bias[at] = sign * LOUD
-        loud[at] = True
+    loud = _write_constants(project, constant)
     norms = [block.norm1 for block in list(encoder.down[2].block)[1:]]
     norms += [encoder.mid.block_1.norm1, encoder.mid.attn_1.norm, encoder.mid.block_2.norm1, encoder.norm_out]
     for norm in norms:
@@ -145,11 +141,50 @@ def write_encoder(vae: Vae, encoder: Encoder, components: Components) -> None:
 
     nn.init.zeros_(encoder.conv_out.weight)
     nn.init.zeros_(encoder.conv_out.bias)
-    channel = torch.arange(count)
-    encoder.conv_out.weight[channel, start, 1, 1] = 1.0
-    encoder.conv_out.weight[channel, start + 1, 1, 1] = -1.0
+    encoder.conv_out.weight[channel, plus, 1, 1] = 1.0
+    encoder.conv_out.weight[channel, plus + 1, 1, 1] = -1.0
     encoder.conv_out.bias[count:] = 2 * torch.log(torch.tensor(POSTERIOR_STD))
     pass_all(vae.quant_conv)
+
+
+@torch.no_grad()
+def write_decoder(vae: Vae, components: Components) -> None:
+    """Make the decoder give each cell's mean colour; training adds what lies within the cells.
+
+    The three colours take the first channels up to the last level, which lays + and - of each beside constants. The
+    other channels stay random.
+
+    Args:
+        vae: its `post_quant_conv` becomes the identity.
+        components: that the latents hold.
+    """
+    decoder = vae.decoder
+    coarse, middle, fine = reversed(list(decoder.up))
+    width, groups = decoder.norm_out.num_channels, decoder.norm_out.num_groups
+    size, colour = width // groups, torch.arange(3)
+    if len(decoder.up) != 3 or size < 4 or groups < 3:
+        raise ValueError(f"no room for three colours in {groups} groups of {size} channels")
+    _begin_as_identities(decoder)
+    decoder.conv_in.weight[colour] = 0.0
+    decoder.conv_in.weight[colour, :, 1, 1] = components.synthesis.mean((2, 3)).T
+    decoder.conv_in.bias[colour] = 0.0
+    _identity(coarse.upsample.conv, 3)
+    _identity(middle.block[0].nin_shortcut, 3)
+    _identity(middle.upsample.conv, 3)
+    spread = fine.block[0].nin_shortcut
+    for sign, at in ((1.0, colour * size), (-1.0, colour * size + 1)):
+        spread.weight[at] = 0.0
+        spread.weight[at, colour, 0, 0] = sign
+        spread.bias[at] = 0.0
+    loud = _write_constants(spread, colour * size + 2)
+    for norm in [block.norm1 for block in list(fine.block)[1:]] + [decoder.norm_out]:
+        let_through(norm, loud)
+    decoder.conv_out.weight *= 0.1  # of the random channels: what they mean is not known yet
+    decoder.conv_out.bias.zero_()
+    for sign, at in ((1.0, colour * size), (-1.0, colour * size + 1)):
+        decoder.conv_out.weight[:, at] = 0.0
+        decoder.conv_out.weight[colour, at, 1, 1] = sign
+    pass_all(vae.post_quant_conv)
 
 
 @torch.no_grad()
@@ -166,8 +201,26 @@ def written_in(encoder: Encoder) -> list[nn.Parameter]:
     return [layer.weight for layer in layers + shortcuts]
 
 
-def _residual_blocks(network: Encoder) -> list[nn.Module]:
+def _residual_blocks(network: Encoder | Decoder) -> list[nn.Module]:
     return [module for module in network.modules() if hasattr(module, "conv2")]
+
+
+def _begin_as_identities(network: Encoder | Decoder) -> None:
+    """Residual blocks and attention add nothing yet."""
+    for last in [block.conv2 for block in _residual_blocks(network)] + [network.mid.attn_1.proj_out]:
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+
+def _write_constants(conv: nn.Conv2d, at: Tensor) -> Tensor:
+    """Make a convolution give +LOUD at these channels and -LOUD at the next ones; (out_channels,) bool, where."""
+    assert conv.bias is not None
+    loud = torch.zeros(conv.out_channels, dtype=torch.bool)
+    for sign, where in ((1.0, at), (-1.0, at + 1)):
+        conv.weight[where] = 0.0
+        conv.bias[where] = sign * LOUD
+        loud[where] = True
+    return loud
 
 
 def _identity(conv: nn.Conv2d, count: int) -> None:

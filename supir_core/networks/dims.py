@@ -121,7 +121,7 @@ FULL = ModelDims(
 # of 2, where SDXL's have 1: so noise of the schedule's highest levels, where the networks must repeat their input to a
 # few thousandths, matters less, and details are decided where the pull of tau_r is still felt.
 DEMO = ModelDims(
-    vae=VaeDims(32, (1, 2, 3), 2, latent_channels=16, norm_groups=16, latent_scale=2.0),
+    vae=VaeDims(32, (1, 2, 3), 2, latent_channels=16, norm_groups=8, latent_scale=2.0),
     unet=UNetDims(
         channels=48,
         channel_mult=(1, 1, 2, 2),

@@ -117,7 +117,7 @@ def test_a_result_depends_on_the_photo_its_key_and_its_caption(change: dict[str,
         "sampling.sampler=dpmpp",
         "stage1.clean=none",
         "color.fix=none",
-        "color.fix=input",
+        "color.fix=wavelet",
     ],
 )
 def test_a_result_depends_on_every_setting_of_its_preset(setting: str, restorer: Restorer) -> None:

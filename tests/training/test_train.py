@@ -41,7 +41,7 @@ UNET = UNetDims(
     connector_hidden=16,
     connector_head_channels=16,
 )
-VAE = VaeDims(16, (1, 3, 4), 1, latent_channels=4, norm_groups=8, latent_scale=2.0)
+VAE = VaeDims(16, (1, 3, 4), 1, latent_channels=4, norm_groups=4, latent_scale=2.0)
 TINY = Recipe(
     replace(CPU.dims, vae=VAE, unet=UNET),
     {name: StageRecipe(0.25, batch=8, crop_px=32, matrix_rate=5e-3, rate=2e-3) for name in STAGES},

@@ -13,7 +13,7 @@ from supir_core.networks.vae import Vae
 from training.diffusing import without_control
 from training.optimizer import orthogonalized
 from training.pictures import draw
-from training.written import POSTERIOR_STD, let_through, principal_components, write_encoder, write_unet
+from training.written import POSTERIOR_STD, let_through, principal_components, write_decoder, write_encoder, write_unet
 
 PIXELS = torch.from_numpy(np.stack([draw(seed, 64).pixels for seed in range(12)]))  # (12, 64, 64, 3)
 X = (PIXELS.permute(0, 3, 1, 2).float() / 127.5 - 1)[:4]
@@ -37,6 +37,19 @@ def test_an_encoder_gives_components() -> None:
     posterior, wanted = vae.encode_degraded(X), components.encode(X)
     assert (posterior.mean - wanted).square().mean().sqrt() < 0.02  # of 1; constants are loud, not infinite
     assert torch.allclose(posterior.std, torch.tensor(POSTERIOR_STD), rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_decoder_begins_with_the_colours_of_cells() -> None:
+    components = principal_components(PIXELS, DEMO.vae.latent_channels)
+    vae = Vae(DEMO.vae)
+    write_decoder(vae, components)
+    torch.nn.init.zeros_(vae.decoder.conv_out.weight[:, 12:])  # the random channels' part
+    even = torch.tensor([[-1.0, -1, -1], [0.2, -0.6, 0.9]])[:, :, None, None].expand(-1, -1, 32, 32)
+    for x in (X, even):  # an even picture keeps its colour, which normalisations alone would take away
+        z = components.encode(x)
+        wanted = nn.functional.avg_pool2d(components.decode(z), 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+        assert (vae.decode(z) - wanted).abs().max() < 0.01
 
 
 def test_an_encoder_without_room_is_refused() -> None:
