@@ -1,9 +1,9 @@
 """From `pull.fidelity` to tau_r: the pull that comes as close to the photo on any schedule, by a measured table.
 
 The table (`calibration.toml`, by `python -m tests.bench.calibrate`) has, for some samplers and numbers of steps, how
-close results come to their photos at several pulls. Fidelity 0 is as close as the reference schedule comes without
-a pull, 1 as close as it comes with the strongest that was measured, and in between it is linear in decibels. Imports
-no torch.
+close results come to their photos at several pulls. Fidelity 0 is as free as all of these schedules can be (some come
+closer without any pull than others do), 1 as close as all can come, and in between it is linear in decibels: so each
+can have every fidelity. Imports no torch.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Calibration(NamedTuple):
     """The table."""
 
     origin: dict[str, str]
-    curves: tuple[Curve, ...]  # the first one is the reference
+    curves: tuple[Curve, ...]
 
     def closeness(self, fidelity: float) -> float:
         """In decibels, of a fidelity from 0 to 1."""
-        reference = self.curves[0].db
-        return reference[0] + fidelity * (reference[-1] - reference[0])
+        free, close = max(curve.db[0] for curve in self.curves), min(curve.db[-1] for curve in self.curves)
+        return free + fidelity * (close - free)
 
     def tau_r(self, fidelity: float, schedule: Schedule) -> float | None:
         """The tau_r that comes as close on a schedule; None (off) where it comes as close without any pull.

@@ -3,7 +3,9 @@
     python -m tests.bench.calibrate [--write]
 
 Photos are shrunk, restored at twice their size and compared with themselves at their own size (PSNR). Every schedule is
-measured at each tau_r, the looks of a photo in one pass. Then the shipped pairs of presets (`faithful` and
+measured at each tau_r, the looks of a photo in one pass. All of them, and the presets below, with the guidance of
+`--guidance`: that of the shipped presets is for SDXL, and the demo model answers to it as SDXL does to several times
+as much (at 4 it has no photo left to be close to). Then the shipped pairs of presets (`faithful` and
 `faithful-lightning` ...) are run with the table that came out, and their closeness is compared: the proof. Last come
 three variables that might stand for the pull in one curve for all schedules, with what each leaves unexplained.
 """
@@ -34,7 +36,7 @@ TABLE = REPOSITORY / "supir_core" / calibration.FILE
 PHOTOS = REPOSITORY / "examples" / "photos"
 TAUS = (None, 8.0, 4.0, 2.0, 1.0, 0.5, 0.2)  # from no pull to the strongest
 SCHEDULES = (("faithful", 50), ("faithful", 8), ("faithful-lightning", 8), ("faithful-lightning", 16))
-"""What is measured, the reference first: a preset whose guidance is taken, and a number of steps."""
+"""What is measured: a preset whose sampler is taken, and a number of steps."""
 PAIRS = [(name, f"{name}-lightning") for name in ("faithful", "balanced", "vivid")]
 
 VARIABLES: dict[str, Callable[[Schedule, float | None], float]] = {
@@ -58,8 +60,9 @@ def photos_of(folder: Path, count: int, side: int) -> list[Photo]:
     return found
 
 
-def small(preset: Preset) -> Preset:
-    """A look for small photos, in one window."""
+def small(preset: Preset, guidance: tuple[float, float] = (1.0, 1.0)) -> Preset:
+    """A look for small photos, in one window, with this guidance."""
+    preset = replace(preset, guidance=replace(preset.guidance, start=guidance[0], end=guidance[1]))
     settings = ["size.upscale=2", "size.min_size_px=64", "size.short_side_px=off", "tile.size_lat=256"]
     return derive(preset, [*settings, "tile.stride_lat=224"])
 
@@ -73,9 +76,11 @@ def closeness(restorer: Restorer, photos: Sequence[Photo], looks: Sequence[Prese
     return [float(value) for value in np.mean(found, axis=0)]
 
 
-def measure(restorer: Restorer, photos: Sequence[Photo], name: str, num_steps: int) -> tuple[Curve, list[float]]:
+def measure(
+    restorer: Restorer, photos: Sequence[Photo], name: str, num_steps: int, guidance: tuple[float, float]
+) -> tuple[Curve, list[float]]:
     """The curve of a schedule, and what was measured before more pull was made to count as no less close."""
-    base = derive(small(load_preset(name)), [f"sampling.num_steps={num_steps}"])
+    base = derive(small(load_preset(name), guidance), [f"sampling.num_steps={num_steps}"])
     looks = [replace(base, pull=Pull(tau_r, None)) for tau_r in TAUS]
     db = closeness(restorer, photos, looks)
     pulls = [total_pull(base.sampling, tau_r) for tau_r in TAUS]
@@ -84,14 +89,14 @@ def measure(restorer: Restorer, photos: Sequence[Photo], name: str, num_steps: i
 
 
 def compare(
-    restorer: Restorer, photos: Sequence[Photo], table: Calibration
+    restorer: Restorer, photos: Sequence[Photo], table: Calibration, guidance: tuple[float, float]
 ) -> list[tuple[str, list[float], list[str]]]:
     """The closeness of the two forms of each shipped look under a table, and their tau_r."""
     found = []
     for pair in PAIRS:
         looks = []
         for name in pair:
-            look = small(load_preset(name))
+            look = small(load_preset(name), guidance)
             assert look.pull.fidelity is not None
             looks.append(replace(look, pull=Pull(table.tau_r(look.pull.fidelity, look.sampling), None)))
         tau_r = ["off" if look.pull.tau_r is None else f"{look.pull.tau_r:g}" for look in looks]
@@ -100,7 +105,7 @@ def compare(
 
 
 def unexplained(curves: Sequence[Curve]) -> dict[str, float]:
-    """For each variable: how far curves lie from the reference's, drawn over it, in decibels (root mean square).
+    """For each variable: how far curves lie from the first one, drawn over it, in decibels (root mean square).
 
     Curves are moved to a common start: guidance and sampler make results closer or less close by themselves.
     """
@@ -119,7 +124,7 @@ def unexplained(curves: Sequence[Curve]) -> dict[str, float]:
 def as_toml(curves: Sequence[Curve], origin: dict[str, str]) -> str:
     """The table's file."""
     lines = ["# Written by python -m tests.bench.calibrate --write. How close results come to their photos at several"]
-    lines += ["# pulls, of some schedules, the reference first; read by supir_core/calibration.py.", "", "[origin]"]
+    lines += ["# pulls, of some schedules; read by supir_core/calibration.py.", "", "[origin]"]
     lines += [f'{key} = "{value}"' for key, value in origin.items()]
     shown = ", ".join('"off"' if tau_r is None else f"{tau_r}" for tau_r in TAUS)
     for curve in curves:
@@ -136,6 +141,9 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=PHOTOS, help="a folder of photos; default: the examples'")
     parser.add_argument("--count", type=int, default=4, help="of photos")
     parser.add_argument("--side", type=int, default=64, help="of a shrunk photo, in pixels")
+    parser.add_argument(
+        "--guidance", type=float, nargs=2, default=(1.0, 1.5), metavar=("START", "END"), help="of all; default: 1 1.5"
+    )
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(REPOSITORY)}")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -146,13 +154,13 @@ def main() -> None:
     print(f"{'tau_r':24}" + "".join(f"{'off' if tau_r is None else tau_r:>8}" for tau_r in TAUS))
     curves = []
     for name, num_steps in SCHEDULES:
-        curve, db = measure(restorer, photos, name, num_steps)
+        curve, db = measure(restorer, photos, name, num_steps, options.guidance)
         curves.append(curve)
         print(f"{curve.sampler} {num_steps:3} total pull".ljust(24) + "".join(f"{v:8.2f}" for v in curve.total_pull))
         print(f"{'':10}PSNR".ljust(24) + "".join(f"{value:8.2f}" for value in db), flush=True)
     table = Calibration({}, tuple(curves))
     print("\nthe two forms of each look, with this table")
-    for name, db, tau_r in compare(restorer, photos, table):
+    for name, db, tau_r in compare(restorer, photos, table, options.guidance):
         print(f"{name:12}{db[0]:8.2f} dB (tau_r {tau_r[0]}){db[1]:8.2f} dB (tau_r {tau_r[1]}), {db[1] - db[0]:+.2f}")
     print("\nleft unexplained by one curve for all schedules (dB, root mean square)")
     for name, left in unexplained(curves).items():
@@ -162,7 +170,7 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         "photos": f"{len(photos)} of {options.photos.name}, {options.side} px, restored at twice their size",
         "closeness": "PSNR of the result at its photo's size, in dB, mean over the photos",
-        "guidance": "as of faithful (euler) and faithful-lightning (dpmpp)",
+        "guidance": "{:g} to {:g}".format(*options.guidance),
     }
     if options.write:
         TABLE.write_text(as_toml(curves, origin), encoding="utf-8")

@@ -67,11 +67,11 @@ TABLE = Calibration(
 )
 
 
-def test_a_fidelity_is_a_closeness_between_the_ends_of_the_reference() -> None:
-    assert [TABLE.closeness(fidelity) for fidelity in (0, 0.5, 1)] == [20, 23, 26]
+def test_a_fidelity_is_a_closeness_that_every_schedule_can_have() -> None:
+    assert [TABLE.closeness(fidelity) for fidelity in (0, 0.5, 1)] == [22, 23.5, 25]
 
 
-@pytest.mark.parametrize("fidelity", [0.4, 0.5, 0.6, 0.8])
+@pytest.mark.parametrize("fidelity", [0.2, 0.5, 0.6, 0.8])
 def test_the_tau_r_of_a_fidelity_comes_as_close_on_any_schedule(fidelity: float) -> None:
     """As far as three digits of tau_r say it."""
     for curve, schedule in zip(TABLE.curves, (EULER, sampling(EULER, num_steps=10), DPMPP), strict=True):
@@ -102,7 +102,7 @@ def test_between_measured_numbers_of_steps_the_pull_lies_between_theirs() -> Non
 def test_the_shipped_table_says_where_it_comes_from() -> None:
     table = calibration.shipped()
     assert {"model", "date", "closeness", "photos"} <= table.origin.keys()
-    assert table.curves[0].sampler == "euler" and table.curves[0].num_steps == 50
+    assert table.closeness(0) < table.closeness(1)
     assert {"euler", "dpmpp"} == {curve.sampler for curve in table.curves}
     for curve in table.curves:
         assert list(curve.total_pull) == sorted(curve.total_pull) and list(curve.db) == sorted(curve.db)
