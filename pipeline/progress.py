@@ -29,6 +29,8 @@ BROKEN = "broken"  # ended by an error
 
 SECONDS = ("fetch_s", "caption_s", "restore_s", "networks_s", "commit_s")
 """Columns of rows that are added up."""
+TAKEN = ("fetch_s", "restore_s", "commit_s")
+"""Those that together are how long a worker had a photo."""
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class Progress:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))  # over all photos
     gpus: float = 0.0  # that the cluster has now
     gpu_seconds: float = 0.0  # that it has had since the run began, busy or not
-    working_seconds: float = 0.0  # since the first row: before, networks load
+    working_seconds: float = 0.0  # since the first finished photo was begun: before, networks load
 
     @property
     def finished(self) -> int:
@@ -139,7 +141,8 @@ class ProgressKeeper:
         """Count rows that have come."""
         with self._lock:
             for row in new:
-                self._first = self._first or time.monotonic()
+                if self._first is None:
+                    self._first = time.monotonic() - sum(row[column] or 0.0 for column in TAKEN)
                 restored = row["status"] == rows.RESTORED
                 self.progress.restored += restored
                 self.progress.failed += row["status"] == rows.FAILED
@@ -174,7 +177,7 @@ class ProgressKeeper:
             now = time.monotonic()
             self.progress.gpu_seconds += self.progress.gpus * (now - self._counted)
             self._counted = now
-            self.progress.working_seconds = now - self._first if self._first else 0.0
+            self.progress.working_seconds = 0.0 if self._first is None else now - self._first
             self.progress.updated = _now()
             text = json.dumps(asdict(self.progress), indent=1)
         try:

@@ -11,7 +11,7 @@ import struct
 from pipeline.photos import ifd
 from pipeline.photos.ifd import Entry, Layout
 
-ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, INCH = 274, 282, 283, 296, 2
+ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, NO_UNIT, INCH = 274, 282, 283, 296, 1, 2
 COLOUR_SPACE, MAKER_NOTE, SRGB = 0xA001, 0x927C, 1
 # Tags that say how pixels are stored, or hold what is carried by other ways: XMP, IPTC, Photoshop's, the profile.
 _OF_STORAGE = frozenset(
@@ -98,11 +98,7 @@ def from_tiff(file: bytes) -> bytes | None:
 
 def with_resolution(block: bytes | None, dpi: tuple[float, float]) -> bytes:
     """The block with a resolution, if it lacks one and nothing in it is tied to its place."""
-    resolution = [
-        ifd.rational(X_RESOLUTION, dpi[0], "<"),
-        ifd.rational(Y_RESOLUTION, dpi[1], "<"),
-        ifd.integer(RESOLUTION_UNIT, ifd.SHORT, INCH, "<"),
-    ]
+    resolution = _resolution(dpi, INCH, "<")
     if block is None:
         return built(resolution, {}, "<")
     source = io.BytesIO(block)
@@ -114,6 +110,14 @@ def with_resolution(block: bytes | None, dpi: tuple[float, float]) -> bytes:
         return block
     own = [entry for entry in root if entry.tag not in (ifd.EXIF, ifd.GPS)]
     return built([*own, *(ifd.turned(entry, "<", layout.order) for entry in resolution)], inner, layout.order)
+
+
+def _resolution(values: tuple[float, float], unit: int, order: str) -> list[Entry]:
+    return [
+        ifd.rational(X_RESOLUTION, values[0], order),
+        ifd.rational(Y_RESOLUTION, values[1], order),
+        ifd.integer(RESOLUTION_UNIT, ifd.SHORT, unit, order),
+    ]
 
 
 def _inner(source: io.BytesIO, layout: Layout, root: list[Entry]) -> dict[int, list[Entry]]:
@@ -144,24 +148,28 @@ def built(root: list[Entry], inner: dict[int, list[Entry]], order: str) -> bytes
     return (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8) + body
 
 
-def append_to_tiff(file: io.BytesIO, block: bytes | None, extra: list[tuple[int, int, bytes]]) -> None:
+def append_to_tiff(
+    file: io.BytesIO, block: bytes | None, dpi: tuple[float, float] | None, extra: list[tuple[int, int, bytes]]
+) -> None:
     """Add tags to a finished TIFF file: a new first directory at its end; pixels stay where they are.
 
     Args:
         file: classic TIFF or BigTIFF.
         block: EXIF.
+        dpi: the resolution where EXIF has none; without it the file says that there is none, whatever its writer put.
         extra: more tags for the first directory: number, kind, bytes.
     """
     layout, first = ifd.read_layout(file)
     root, following = ifd.read_directory(file, layout, first)
-    added = {tag: Entry(tag, kind, len(data), data) for tag, kind, data in extra}
+    resolution = _resolution(dpi or (1.0, 1.0), INCH if dpi else NO_UNIT, layout.order)
+    added = {entry.tag: entry for entry in resolution}
+    added |= {tag: Entry(tag, kind, len(data), data) for tag, kind, data in extra}
     if block is not None:
         source = io.BytesIO(block)
         theirs, start = ifd.read_layout(source)
         told, _ = ifd.read_directory(source, theirs, start)
         inner = _inner(source, theirs, told)
-        resolution = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
-        kept = {entry.tag for entry in root} - set(resolution)
+        kept = {entry.tag for entry in root} - {entry.tag for entry in resolution}
         for entry in told:
             if entry.tag not in _OF_STORAGE | kept:
                 added[entry.tag] = ifd.turned(entry, theirs.order, layout.order)

@@ -240,4 +240,4 @@ def _finish_tiff(
             extra.append((_IPTC_TAG, ifd.UNDEFINED, datasets))
     if profile:
         extra.append((_PROFILE_TAG, ifd.UNDEFINED, profile))
-    exif.append_to_tiff(file, block, extra)
+    exif.append_to_tiff(file, block, dpi, extra)

@@ -315,3 +315,19 @@ def test_resolution_without_exif(name: str) -> None:
         assert told[exif.X_RESOLUTION] == pytest.approx(600)
         if name != "webp":
             assert image.info["dpi"] == pytest.approx((600, 600), abs=0.1)
+
+
+def test_a_tiff_says_the_resolution_that_its_exif_does_not() -> None:
+    note = ifd.Entry(exif.MAKER_NOTE, ifd.UNDEFINED, len(MAKER_NOTE), MAKER_NOTE)  # ties EXIF to its place
+    block = b"Exif\0\0" + exif.built([], {ifd.EXIF: [note]}, "<")
+    for given, unit, told in (({"dpi": (300, 300), "exif": block}, 2, 600), ({}, 1, 1)):
+        carried = read_metadata(encoded(picture(), **given), "JPEG")
+        file = encode(np.zeros((3, 8, 8), np.float32), "tiff")
+        done, _ = finished(file, "tiff", carried, Result(8, 8, 2.0, grey=False), STORY)
+        with Image.open(io.BytesIO(done)) as image:
+            found = image.getexif()
+            assert (found[exif.RESOLUTION_UNIT], found[exif.X_RESOLUTION], found[exif.Y_RESOLUTION]) == (
+                unit,
+                told,
+                told,
+            )

@@ -53,6 +53,14 @@ def test_rows_add_up_and_are_there_while_the_run_goes_on(tmp_path: Path) -> None
     assert found is not None and found.state == progress.FINISHED
 
 
+def test_photos_that_end_together_have_taken_as_long_as_the_first(tmp_path: Path) -> None:
+    store = begin(tmp_path, "run-1")
+    with keeper(store) as kept:
+        kept.add([ROW, ROW])
+    found = progress.read(store, "run-1")
+    assert found is not None and found.working_seconds >= 0.5 + 3.0 + 0.25
+
+
 def test_a_run_that_leaves_photos_without_an_error_is_interrupted(tmp_path: Path) -> None:
     store = begin(tmp_path, "run-1")
     with keeper(store):
