@@ -15,8 +15,8 @@ from supir_core.presets import Preset, differences, load_preset, names, shipped_
 from supir_core.strict import OFF
 
 DIRECTION = (
-    "tau_r: LARGER is WEAKER; 0.5 stays close to the photo, 4 is freer, off is free. fidelity: LARGER is CLOSER; tau_r "
-    "follows from it for the sampler and its steps."
+    "tau_r: LARGER is WEAKER; 0.5 stays close to the photo, 4 is freer, off is free; to be compared within one sampler "
+    "and number of steps alone. fidelity: LARGER is CLOSER, on any; tau_r follows from it."
 )
 
 

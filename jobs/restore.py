@@ -129,7 +129,7 @@ def restore(
     }
     if sidecar:
         record = facts | {"finished_at": datetime.datetime.now(datetime.UTC).isoformat()}
-        out_store.write(record_name, json.dumps(record, indent=2, ensure_ascii=False).encode())
+        out_store.write(record_name, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     _tell(facts, look.folder, console, as_json)
 
 

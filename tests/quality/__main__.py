@@ -138,7 +138,7 @@ def main() -> int:
         sheet(shown).save(options.sheet or SHEET, optimize=True)
     if options.write:
         lines = [f"- {'yes' if holds else '**no**'}: {claim} ({figures})" for claim, (holds, figures) in judged.items()]
-        write(f"{text}\n\n" + "\n".join(lines))
+        write(f"{text}\n\nWhat it was meant to show, and whether it does:\n\n" + "\n".join(lines))
     facts = {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "model": options.model}
     means = {look: mean(scores, "psnr", look=look) for look in dict.fromkeys(s.look for s in scores)}
     print(json.dumps(facts | {"psnr": means, "claims": {claim: holds for claim, (holds, _) in judged.items()}}))
