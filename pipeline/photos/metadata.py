@@ -152,8 +152,6 @@ def finished(
     lost = list(carried.lost)
     block = _corrected(carried.exif, result, lost)
     dpi = (carried.dpi[0] * result.scale, carried.dpi[1] * result.scale) if carried.dpi else None
-    if dpi:
-        block = exif.with_resolution(block, dpi)
     no_place = format_name in ("png", "webp")
     texts = iptc.texts(iptc.of(carried.photoshop) or b"") if carried.photoshop and no_place else {}
     size = result.height, result.width, result.scale
@@ -166,6 +164,8 @@ def finished(
     if format_name == "tiff":
         _finish_tiff(file, block, packet, carried.photoshop, profile, dpi)
         return file.getvalue(), lost
+    if dpi:
+        block = exif.with_resolution(block, dpi)
     data = file.getvalue()
     if format_name == "webp":
         sides = {"height": result.height, "width": result.width}
