@@ -95,7 +95,9 @@ def provenance(folder: Path, recipe: Recipe) -> dict[str, Any]:
         saved = checkpoints.read(folder / f"{stage}.pt") or {}
         stages[stage] = asdict(recipe.stages[stage]) | {
             "steps": saved.get("step", 0),
-            "minutes": round((saved.get("spent_s", 0.0) + saved.get("earlier", (0, 0.0))[1]) / 60, 1),
+            "minutes": round(
+                (saved.get("spent_s", 0.0) + checkpoints.Earlier(*saved.get("earlier", ())).seconds) / 60, 1
+            ),
             "finished": saved.get("finished", False),
         }
     return {

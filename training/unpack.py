@@ -51,7 +51,7 @@ def unpack(model: str, folder: Path) -> None:
         content = {
             "step": trained["steps"],
             "spent_s": 60 * trained["minutes"],
-            "earlier": (0, 0.0),
+            "earlier": tuple(checkpoints.Earlier()),
             "finished": True,
             "weights": weights,
             "average": weights,

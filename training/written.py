@@ -129,11 +129,7 @@ def write_encoder(vae: Vae, encoder: Encoder, components: Components) -> None:
     order = components.analysis.permute(0, 2, 3, 1)  # (C, y, x, rgb)
     order = order.reshape(count, 2, 2, 2, 2, 3).permute(0, 1, 3, 2, 4, 5)  # y, x of the outer step, then of the inner
     rows = order.reshape(count, 48)
-    for sign, at in ((1.0, plus), (-1.0, plus + 1)):
-        project.weight[at] = 0.0
-        project.weight[at, :48, 0, 0] = sign * rows
-        project.bias[at] = 0.0
-    loud = _write_constants(project, constant)
+    loud = _lay_beside_constants(project, plus, rows, constant)
     norms = [block.norm1 for block in list(encoder.down[2].block)[1:]]
     norms += [encoder.mid.block_1.norm1, encoder.mid.attn_1.norm, encoder.mid.block_2.norm1, encoder.norm_out]
     for norm in norms:
@@ -158,12 +154,13 @@ def write_decoder(vae: Vae, components: Components) -> None:
         vae: its `post_quant_conv` becomes the identity.
         components: that the latents hold.
     """
-    decoder = vae.decoder
-    coarse, middle, fine = reversed(list(decoder.up))
-    width, groups = decoder.norm_out.num_channels, decoder.norm_out.num_groups
-    size, colour = width // groups, torch.arange(3)
+    decoder, colour = vae.decoder, torch.arange(3)
+    groups = decoder.norm_out.num_groups
+    size = decoder.norm_out.num_channels // groups
     if len(decoder.up) != 3 or size < 4 or groups < 3:
         raise ValueError(f"no room for three colours in {groups} groups of {size} channels")
+    coarse, middle, fine = reversed(list(decoder.up))
+    plus = colour * size
     _begin_as_identities(decoder)
     decoder.conv_in.weight[colour] = 0.0
     decoder.conv_in.weight[colour, :, 1, 1] = components.synthesis.mean((2, 3)).T
@@ -171,17 +168,12 @@ def write_decoder(vae: Vae, components: Components) -> None:
     _identity(coarse.upsample.conv, 3)
     _identity(middle.block[0].nin_shortcut, 3)
     _identity(middle.upsample.conv, 3)
-    spread = fine.block[0].nin_shortcut
-    for sign, at in ((1.0, colour * size), (-1.0, colour * size + 1)):
-        spread.weight[at] = 0.0
-        spread.weight[at, colour, 0, 0] = sign
-        spread.bias[at] = 0.0
-    loud = _write_constants(spread, colour * size + 2)
+    loud = _lay_beside_constants(fine.block[0].nin_shortcut, plus, torch.eye(3), plus + 2)
     for norm in [block.norm1 for block in list(fine.block)[1:]] + [decoder.norm_out]:
         let_through(norm, loud)
     decoder.conv_out.weight *= 0.1  # of the random channels: what they mean is not known yet
     decoder.conv_out.bias.zero_()
-    for sign, at in ((1.0, colour * size), (-1.0, colour * size + 1)):
+    for sign, at in ((1.0, plus), (-1.0, plus + 1)):
         decoder.conv_out.weight[:, at] = 0.0
         decoder.conv_out.weight[colour, at, 1, 1] = sign
     pass_all(vae.post_quant_conv)
@@ -212,14 +204,27 @@ def _begin_as_identities(network: Encoder | Decoder) -> None:
         nn.init.zeros_(last.bias)
 
 
-def _write_constants(conv: nn.Conv2d, at: Tensor) -> Tensor:
-    """Make a convolution give +LOUD at these channels and -LOUD at the next ones; (out_channels,) bool, where."""
+def _lay_beside_constants(conv: nn.Conv2d, plus: Tensor, rows: Tensor, constant: Tensor) -> Tensor:
+    """Make a 1 x 1 convolution give + and - of a linear map, and constants.
+
+    Args:
+        conv: its other channels stay as they are.
+        plus: (n,) the channels of +; those of - are the next ones.
+        rows: (n, inputs) the map of its first inputs.
+        constant: the channels of +LOUD; those of -LOUD are the next ones.
+
+    Returns:
+        (out_channels,) bool, where the constants are.
+    """
     assert conv.bias is not None
     loud = torch.zeros(conv.out_channels, dtype=torch.bool)
-    for sign, where in ((1.0, at), (-1.0, at + 1)):
-        conv.weight[where] = 0.0
-        conv.bias[where] = sign * LOUD
-        loud[where] = True
+    for sign, offset in ((1.0, 0), (-1.0, 1)):
+        conv.weight[plus + offset] = 0.0
+        conv.weight[plus + offset, : rows.shape[1], 0, 0] = sign * rows
+        conv.bias[plus + offset] = 0.0
+        conv.weight[constant + offset] = 0.0
+        conv.bias[constant + offset] = sign * LOUD
+        loud[constant + offset] = True
     return loud
 
 
